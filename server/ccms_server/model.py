@@ -1,0 +1,171 @@
+"""The requests and answers every front end shares: plain data, no behaviour beyond adding up.
+
+gRPC, REST and NATS translate their wire formats to and from these types; `service` works on nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccms_server.errors import RejectReason
+
+REJECTIONS_KEPT_MAX = 16
+"""Rejected samples that are explained one by one; the rest is only counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One sample that was not stored."""
+
+    index: int
+    """Line number from 1 (line protocol), or number of the sample over all columns from 0."""
+    reason: RejectReason
+    message: str
+    """Names the offending value and the rule."""
+
+
+@dataclass(slots=True)
+class WriteReport:
+    """What became of the samples of one write."""
+
+    stored: int = 0
+    """Samples stored."""
+    ignored: int = 0
+    """Lines of metrics that are not configured, and NaN values of columns: nothing to store, no error."""
+    rejected: dict[RejectReason, int] = field(default_factory=dict)
+    """Samples not stored, by reason."""
+    first_rejected: list[Rejection] = field(default_factory=list)
+    """The first `REJECTIONS_KEPT_MAX` of them, in order of their index."""
+
+    @property
+    def rejected_total(self) -> int:
+        """Samples not stored, whatever the reason."""
+        return sum(self.rejected.values())
+
+    def reject(self, index: int, reason: RejectReason, message: str) -> None:
+        """Counts one rejected sample, and explains it if it is among the first."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+        if len(self.first_rejected) < REJECTIONS_KEPT_MAX:
+            self.first_rejected.append(Rejection(index, reason, message))
+
+    def merge(self, other: "WriteReport") -> None:
+        """Adds what a later step of the same write found out."""
+        self.stored += other.stored
+        self.ignored += other.ignored
+        for reason, count in other.rejected.items():
+            self.rejected[reason] = self.rejected.get(reason, 0) + count
+        both = sorted([*self.first_rejected, *other.first_rejected], key=lambda rejection: rejection.index)
+        self.first_rejected = both[:REJECTIONS_KEPT_MAX]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleColumn:
+    """A run of samples of one series, as a typed client sends it."""
+
+    metric: str
+    cluster: str
+    host: str
+    component: str = ""
+    """Level below the host, type and id run together (`hwthread3`); empty for the host itself."""
+    subcomponent: str = ""
+    """Level below the component; empty for none."""
+    timestamps: NDArray[np.int64] | None = None
+    """int64 array of shape (n_samples,), seconds since the epoch; None when the times are regular."""
+    start: int = 0
+    """Time of the first value when `timestamps` is None, in seconds."""
+    interval: int = 0
+    """Spacing when `timestamps` is None, in seconds; 0 means the interval of the metric."""
+    values: NDArray[np.float64]
+    """float64 array of shape (n_samples,); NaN means no sample."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesQuery:
+    """One metric, and the part of a host's tree to read it from."""
+
+    metric: str
+    host: str
+    type: str | None = None
+    """Kind of component; None or `node`: the host itself."""
+    type_ids: Sequence[str] = ()
+    subtype: str | None = None
+    subtype_ids: Sequence[str] = ()
+    aggregate: bool = False
+    """Aggregate all that is selected into one series; always so for the host itself."""
+    resolution: int = 0
+    """Spacing of the samples wanted, in seconds; 0: as stored."""
+    scale_by: float = 0.0
+    """Factor on values and statistics; 0: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryRequest:
+    """Series of one cluster over the range [start, end)."""
+
+    cluster: str
+    start: int
+    end: int
+    queries: Sequence[SeriesQuery] = ()
+    for_all_hosts: Sequence[str] = ()
+    """Metrics: one query per (host, metric) is added behind `queries`, host by host."""
+    with_values: bool = True
+    with_statistics: bool = True
+    with_padding: bool = False
+    """Fill the front with NaN from `start` to the first sample (REST's default); `SeriesAnswer.start` stays unpadded."""
+
+
+class SeriesErrorReason(IntEnum):
+    """Why a series cannot be answered. Numbers and names are those of `ccms.v1.SeriesErrorReason`."""
+
+    UNKNOWN_METRIC = 1
+    NOT_FOUND = 2
+    INVALID_RANGE = 3
+    NO_AGGREGATION = 4
+    INVALID_RESOLUTION = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesError:
+    """Why one series cannot be answered; the others of the same query can."""
+
+    reason: SeriesErrorReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Of the samples of a series; missing samples do not count. All NaN when there is none."""
+
+    min: float
+    avg: float
+    max: float
+    count: int
+
+
+@dataclass(slots=True, kw_only=True)
+class SeriesAnswer:
+    """One series of an answer."""
+
+    query_index: int
+    """Which query it belongs to: first `queries`, then those of `for_all_hosts`."""
+    series_index: int
+    """Which series of that query it is."""
+    metric: str
+    host: str
+    component: str = ""
+    """Component selected (`hwthread3`), the first one when several are aggregated; empty for the host itself."""
+    subcomponent: str = ""
+    start: int = 0
+    """Time of the first unpadded value, in seconds."""
+    end: int = 0
+    """End (exclusive) of the last value's interval, in seconds."""
+    interval: int = 0
+    """Spacing of `values`, in seconds."""
+    values: NDArray[np.float64] | None = None
+    """float64 array of shape (n_values,), NaN where no sample is stored; None if not asked for or on error."""
+    statistics: Statistics | None = None
+    """None if not asked for or on error."""
+    error: SeriesError | None = None
