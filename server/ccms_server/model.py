@@ -114,7 +114,7 @@ class QueryRequest:
     with_values: bool = True
     with_statistics: bool = True
     with_padding: bool = False
-    """Fill the front with NaN from `start` to the first sample (REST's default); `SeriesAnswer.start` stays unpadded."""
+    """Fill the front with NaN from `start` to the first sample, as REST does; `SeriesAnswer.start` stays unpadded."""
 
 
 class SeriesErrorReason(IntEnum):

@@ -1,0 +1,386 @@
+"""The writer: everything that is stored goes through here, one batch after another.
+
+    senders -> bounded queue -> one thread: decode, apply -> senders are told
+
+The writer takes all that waits, in order, and works on it in one go on its own thread, so batches grow by themselves
+under load while the event loop goes on reading. Between batches it maintains the store. A full queue is the senders'
+problem to handle: requests are refused (`QueueFullError`), subscriptions wait (`admit`).
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccms_server.errors import NotReadyError, QueueFullError, RejectReason
+from ccms_server.ingest.decoder import LineDecoder
+from ccms_server.model import REJECTIONS_KEPT_MAX, SampleColumn, WriteReport
+from ccms_server.names import broken_name_rule
+from ccms_server.store.append import NO_SAMPLE, STORED
+from ccms_server.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+BATCH_BYTES_MAX: Final = 16 << 20
+"""Payload taken from the queue in one go: bounds how long a sender waits for those who came with it."""
+
+DECODERS_MAX: Final = 64
+"""Default clusters whose decoders are kept; the least recently used one is forgotten."""
+
+MAINTENANCE_INTERVAL_SECONDS: Final = 1.0
+MAINTENANCE_SLICE_SECONDS: Final = 0.01
+"""Maintenance stops after so long to let waiting writes through."""
+
+ALWAYS: Final = 1 << 62
+"""A time before or after every timestamp, in seconds."""
+
+
+@dataclass(slots=True)
+class IngestCounters:
+    """What came in since the start."""
+
+    stored: int = 0
+    """Samples stored."""
+    ignored: int = 0
+    """Lines of metrics that are not configured, and missing values."""
+    rejected: dict[RejectReason, int] = field(default_factory=dict)
+    """Samples not stored, by reason."""
+    dropped: int = 0
+    """Messages of subscriptions that were lost because the server was behind."""
+
+    def add(self, report: WriteReport) -> None:
+        """Counts one write."""
+        self.stored += report.stored
+        self.ignored += report.ignored
+        for reason, count in report.rejected.items():
+            self.rejected[reason] = self.rejected.get(reason, 0) + count
+
+
+@dataclass(slots=True)
+class _Lines:
+    """A batch of line protocol that waits to be written."""
+
+    payload: bytes
+    default_cluster: str
+    done: asyncio.Future[WriteReport] | None
+
+    @property
+    def size(self) -> int:
+        return len(self.payload)
+
+
+@dataclass(slots=True)
+class _Columns:
+    """Columns that wait to be written."""
+
+    columns: Sequence[SampleColumn]
+    done: asyncio.Future[WriteReport] | None
+
+    @property
+    def size(self) -> int:
+        return sum(16 * len(column.values) + 256 for column in self.columns)
+
+
+_Pending = _Lines | _Columns
+
+
+class Writer:
+    """Writes to a store on behalf of many senders.
+
+    Attributes:
+        counters: What came in since the start.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], float],
+        retention_seconds: int,
+        future_seconds: int,
+        queue_bytes: int,
+        line_bytes: int,
+    ) -> None:
+        """Makes a writer; `run` starts it.
+
+        Args:
+            store: The store; nobody else may write to it.
+            clock: Seconds since the epoch.
+            retention_seconds: Older samples are rejected and dropped; 0 keeps everything.
+            future_seconds: Samples further ahead of the clock are rejected.
+            queue_bytes: What may wait to be written.
+            line_bytes: Length of a line at most.
+        """
+        self.counters = IngestCounters()
+        self._store = store
+        self._clock = clock
+        self._retention_seconds = retention_seconds
+        self._future_seconds = future_seconds
+        self._queue_bytes_max = queue_bytes
+        self._line_bytes_max = line_bytes
+        self._decoders: OrderedDict[str, LineDecoder] = OrderedDict()
+        self._queue: deque[_Pending] = deque()
+        self._queued_bytes = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._closing = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+
+    async def write_lines(self, payload: bytes, default_cluster: str) -> WriteReport:
+        """Stores a batch of line protocol.
+
+        Returns:
+            What became of it, once all of it is stored.
+
+        Raises:
+            QueueFullError: The server is behind.
+            NotReadyError: The server is stopping.
+        """
+        return await self._submit(lambda done: _Lines(payload, default_cluster, done))
+
+    async def write_columns(self, columns: Sequence[SampleColumn]) -> WriteReport:
+        """Stores columns of samples; see `write_lines`."""
+        return await self._submit(lambda done: _Columns(columns, done))
+
+    async def admit_lines(self, payload: bytes, default_cluster: str) -> None:
+        """Queues a batch of line protocol, as soon as there is room; what becomes of it is only counted.
+
+        Raises:
+            NotReadyError: The server is stopping.
+        """
+        while self._queued_bytes >= self._queue_bytes_max and not self._closing:
+            self._room.clear()
+            await self._room.wait()
+        self._push(_Lines(payload, default_cluster, None))
+
+    async def run(self) -> None:
+        """Writes until `close` was called and the queue is empty."""
+        loop = asyncio.get_running_loop()
+        maintenance: Iterator[None] | None = None
+        next_maintenance = loop.time() + MAINTENANCE_INTERVAL_SECONDS
+        try:
+            while self._queue or not self._closing:
+                batch = self._take_batch()
+                if batch:
+                    reports = await loop.run_in_executor(self._thread, self._write, batch)
+                    self._finish(batch, reports)
+                if maintenance is None and loop.time() >= next_maintenance:
+                    maintenance = self._store.maintain(self._oldest(self._clock()))
+                if maintenance is not None:
+                    if await loop.run_in_executor(self._thread, _run_slice, maintenance):
+                        maintenance = None
+                        next_maintenance = loop.time() + MAINTENANCE_INTERVAL_SECONDS
+                elif not self._queue:
+                    self._arrived.clear()
+                    timer = loop.call_at(next_maintenance, self._arrived.set)
+                    await self._arrived.wait()
+                    timer.cancel()
+        finally:
+            self._closing = True
+            self._abandon()
+            self._thread.shutdown(wait=True)
+
+    def close(self) -> None:
+        """Takes nothing more; `run` ends when what waits is written."""
+        self._closing = True
+        self._arrived.set()
+        self._room.set()
+
+    async def _submit(self, pending: Callable[[asyncio.Future[WriteReport]], _Pending]) -> WriteReport:
+        if self._queued_bytes >= self._queue_bytes_max:
+            raise QueueFullError(self._queued_bytes, self._queue_bytes_max)
+        done: asyncio.Future[WriteReport] = asyncio.get_running_loop().create_future()
+        self._push(pending(done))
+        return await done
+
+    def _push(self, pending: _Pending) -> None:
+        if self._closing:
+            raise NotReadyError("stopping")
+        self._queue.append(pending)
+        self._queued_bytes += pending.size
+        self._arrived.set()
+
+    def _take_batch(self) -> list[_Pending]:
+        batch: list[_Pending] = []
+        size = 0
+        while self._queue and size < BATCH_BYTES_MAX:
+            pending = self._queue.popleft()
+            batch.append(pending)
+            size += pending.size
+        return batch
+
+    def _finish(self, batch: Sequence[_Pending], reports: Sequence[WriteReport | Exception]) -> None:
+        for pending, report in zip(batch, reports, strict=True):
+            self._queued_bytes -= pending.size
+            if isinstance(report, WriteReport):
+                self.counters.add(report)
+            if pending.done is None or pending.done.done():  # nobody waits, or the sender went away
+                continue
+            if isinstance(report, WriteReport):
+                pending.done.set_result(report)
+            else:
+                pending.done.set_exception(report)
+        if self._queued_bytes < self._queue_bytes_max:
+            self._room.set()
+
+    def _abandon(self) -> None:
+        """Tells those who still wait that the writer is gone; only after it failed or was cancelled."""
+        for pending in self._queue:
+            if pending.done is not None and not pending.done.done():
+                pending.done.set_exception(NotReadyError("stopping"))
+        self._queue.clear()
+        self._room.set()
+
+    # --- on the writer's thread
+
+    def _write(self, batch: Sequence[_Pending]) -> list[WriteReport | Exception]:
+        now = self._clock()
+        return [
+            self._write_lines(pending, now) if isinstance(pending, _Lines) else self._write_columns(pending, now)
+            for pending in batch
+        ]
+
+    def _write_lines(self, pending: _Lines, now: float) -> WriteReport | Exception:
+        try:
+            decoded = self._decoder(pending.default_cluster).decode(pending.payload, int(now))
+        except Exception as error:  # a defect of the decoder costs this batch, and no other
+            logger.exception("a batch of %d bytes could not be decoded", len(pending.payload))
+            return error
+        return self._apply(decoded.series, decoded.timestamps, decoded.values, decoded.lines, decoded.report, now)
+
+    def _write_columns(self, pending: _Columns, now: float) -> WriteReport | Exception:
+        report = WriteReport()
+        series, timestamps, values, indexes = [], [], [], []
+        first = 0
+        for column in pending.columns:
+            n_samples = len(column.values)
+            found = self._series_of(column)
+            if isinstance(found, int):
+                times = column.timestamps
+                if times is None:
+                    interval = column.interval or self._interval_of(column.metric)
+                    times = column.start + np.arange(n_samples, dtype=np.int64) * interval
+                series.append(np.full(n_samples, found, np.int32))
+                timestamps.append(times)
+                values.append(column.values)
+                indexes.append(np.arange(first, first + n_samples, dtype=np.int64))
+            else:
+                reason, message = found
+                for index in range(first, first + min(n_samples, REJECTIONS_KEPT_MAX)):
+                    report.reject(index, reason, message)
+                if n_samples > REJECTIONS_KEPT_MAX:
+                    report.rejected[reason] += n_samples - REJECTIONS_KEPT_MAX
+            first += n_samples
+        if not series:
+            return report
+        return self._apply(
+            np.concatenate(series),
+            np.concatenate(timestamps),
+            np.concatenate(values),
+            np.concatenate(indexes),
+            report,
+            now,
+        )
+
+    def _series_of(self, column: SampleColumn) -> int | tuple[RejectReason, str]:
+        """The series of a column, or why it has none."""
+        metric_id = self._store.metric_id(column.metric)
+        if metric_id is None:
+            return RejectReason.UNKNOWN_METRIC, f"metric {column.metric[:64]!r} is not configured"
+        if column.timestamps is not None and len(column.timestamps) != len(column.values):
+            n_times, n_values = len(column.timestamps), len(column.values)
+            return RejectReason.LENGTH_MISMATCH, f"{column.metric}: {n_times} times, but {n_values} values"
+        if not column.cluster:
+            return RejectReason.MISSING_CLUSTER, f"{column.metric}: the selector names no cluster"
+        if not column.host:
+            return RejectReason.MISSING_HOST, f"{column.metric}: the selector names no host"
+        path = tuple(name for name in (column.cluster, column.host, column.component, column.subcomponent) if name)
+        for name in path:
+            if rule := broken_name_rule(name):
+                return RejectReason.INVALID_NAME, f"{column.metric}: {name[:64]!r} {rule}"
+        series = self._store.series_id(metric_id, path)
+        if series is None:
+            return RejectReason.SERIES_LIMIT, f"{'/'.join(path)}: the server holds as many series as it may"
+        return series
+
+    def _interval_of(self, metric: str) -> int:
+        metric_id = self._store.metric_id(metric)
+        assert metric_id is not None, metric
+        return self._store.tables[metric_id].metric.interval
+
+    def _apply(
+        self,
+        series: NDArray[np.int32],
+        timestamps: NDArray[np.int64],
+        values: NDArray[np.float64],
+        indexes: NDArray[np.integer],
+        report: WriteReport,
+        now: float,
+    ) -> WriteReport:
+        """Stores decoded samples and completes the report of their decoding."""
+        oldest, newest = self._oldest(now), int(now) + self._future_seconds
+        stored, outcome = self._store.append(series, timestamps, values, oldest=oldest, newest=newest)
+        if stored == len(series):
+            report.stored += stored
+            return report
+        applied = WriteReport(stored=stored, ignored=int((outcome == NO_SAMPLE).sum()))
+        for position in np.flatnonzero((outcome != STORED) & (outcome != NO_SAMPLE)).tolist():
+            reason = RejectReason(int(outcome[position]))
+            if applied.rejected.get(reason, 0) < REJECTIONS_KEPT_MAX:
+                message = _explain(reason, int(timestamps[position]), float(values[position]), oldest, newest)
+                applied.reject(int(indexes[position]), reason, message)
+            else:
+                applied.rejected[reason] += 1
+        report.merge(applied)
+        return report
+
+    def _oldest(self, now: float) -> int:
+        return int(now) - self._retention_seconds if self._retention_seconds else -ALWAYS
+
+    def _decoder(self, default_cluster: str) -> LineDecoder:
+        decoder = self._decoders.get(default_cluster)
+        if decoder is None:
+            decoder = LineDecoder(self._store, default_cluster, self._line_bytes_max)
+            self._decoders[default_cluster] = decoder
+            if len(self._decoders) > DECODERS_MAX:
+                self._decoders.popitem(last=False)
+        self._decoders.move_to_end(default_cluster)
+        return decoder
+
+
+def _run_slice(maintenance: Iterator[None]) -> bool:
+    """Runs maintenance for a while; whether it came to its end."""
+    until = perf_counter() + MAINTENANCE_SLICE_SECONDS
+    return all(perf_counter() < until for _ in maintenance)
+
+
+def _explain(reason: RejectReason, timestamp: int, value: float, oldest: int, newest: int) -> str:
+    """Says why the store rejected a sample, naming the times."""
+    match reason:
+        case RejectReason.TOO_OLD:
+            return f"time {_readable(timestamp)} is older than the retention, which reaches back to {_readable(oldest)}"
+        case RejectReason.TOO_NEW:
+            return f"time {_readable(timestamp)} is too far in the future; samples are taken up to {_readable(newest)}"
+        case RejectReason.FREED:
+            return f"time {_readable(timestamp)} is older than what was freed on request"
+        case RejectReason.INVALID_NUMBER:
+            return f"value {value} is not finite"
+        case _:
+            raise AssertionError(reason)
+
+
+def _readable(timestamp: int) -> str:
+    """A time as people and programs write it: `1700000000 (2023-11-14T22:13:20Z)`."""
+    try:
+        return f"{timestamp} ({datetime.fromtimestamp(timestamp, UTC):%Y-%m-%dT%H:%M:%SZ})"
+    except (OverflowError, ValueError, OSError):  # beyond the years datetime knows
+        return str(timestamp)

@@ -1,0 +1,239 @@
+"""Queries over a store: which series a request names, how much that is, and the answer of each.
+
+Pure computation, meant for any thread. `plan` finds everything out that costs no memory, so that limits are kept before
+anything is read; `answer` reads one series.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccms_server.errors import LimitExceededError
+from ccms_server.model import QueryRequest, SeriesAnswer, SeriesError, SeriesErrorReason, SeriesQuery
+from ccms_server.store.downsample import downsample
+from ccms_server.store.read import Reader, Span
+from ccms_server.store.statistics import statistics
+from ccms_server.store.store import Store
+from ccms_server.store.table import MetricTable
+from ccms_server.store.tree import Level, SeriesIds
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the samples of an answer come from."""
+
+    table: MetricTable
+    span: Span
+    host: Level | None
+    """The host, if its whole subtree is aggregated."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSeries:
+    """One series that will be answered."""
+
+    query: SeriesQuery
+    query_index: int
+    series_index: int
+    component: str
+    subcomponent: str
+    source: Source | SeriesError
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything a request will be answered with, in order.
+
+    Attributes:
+        request: The request.
+        added_queries: The queries made from `for_all_hosts`, behind those of the request.
+        series: The series.
+        n_points: Values that will be read or padded.
+    """
+
+    request: QueryRequest
+    added_queries: list[SeriesQuery] = field(default_factory=list)
+    series: list[PlannedSeries] = field(default_factory=list)
+    n_points: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """Levels of a host that are made into one series."""
+
+    components: Sequence[str]
+    """Names of the components; empty for the host itself."""
+    subcomponents: Sequence[str]
+    """Names below each component; empty for the components themselves."""
+
+
+def plan(store: Store, reader: Reader, request: QueryRequest, *, points_max: int, series_max: int) -> Plan:
+    """Finds the series a request names, and how many values they have.
+
+    Raises:
+        LimitExceededError: The answer would have more series or values than allowed.
+    """
+    planned = Plan(request)
+    hosts = store.hosts(request.cluster) if request.for_all_hosts else []
+    queries = len(request.queries) + len(hosts) * len(request.for_all_hosts)
+    n_series = sum(_count(query) for query in request.queries) + len(hosts) * len(request.for_all_hosts)
+    if max(queries, n_series) > series_max:
+        raise LimitExceededError("series in one query", max(queries, n_series), series_max, "ask for fewer at a time")
+    planned.added_queries = [
+        SeriesQuery(metric=metric, host=host) for host in hosts for metric in request.for_all_hosts
+    ]
+    for query_index, query in enumerate([*request.queries, *planned.added_queries]):
+        for series_index, selection in enumerate(_selections(query)):
+            source = _find(store, reader, request, query, selection)
+            if isinstance(source, Source):
+                planned.n_points += source.span.n_slots
+                if request.with_padding and request.with_values:
+                    planned.n_points += _padding(source.span.start, request.start, source.table.metric.interval)
+                if planned.n_points > points_max:
+                    remedy = "ask for a shorter range or fewer series"
+                    raise LimitExceededError("values in one query", planned.n_points, points_max, remedy)
+            planned.series.append(
+                PlannedSeries(
+                    query,
+                    query_index,
+                    series_index,
+                    selection.components[0] if selection.components else "",
+                    selection.subcomponents[0] if selection.subcomponents else "",
+                    source,
+                )
+            )
+    return planned
+
+
+def answer(reader: Reader, request: QueryRequest, planned: PlannedSeries) -> SeriesAnswer:
+    """Reads one series and makes of it what was asked for."""
+    query, source = planned.query, planned.source
+    result = SeriesAnswer(
+        query_index=planned.query_index,
+        series_index=planned.series_index,
+        metric=query.metric,
+        host=query.host,
+        component=planned.component,
+        subcomponent=planned.subcomponent,
+    )
+    if isinstance(source, SeriesError):
+        result.error = source
+        return result
+    interval = source.table.metric.interval
+    result.start, result.end, result.interval = source.span.start, source.span.end(interval), interval
+    if not request.with_values and not request.with_statistics:
+        return result
+    values = reader.values(source.table, source.span, source.host)
+    if query.scale_by not in (0.0, 1.0):
+        values *= query.scale_by
+    if request.with_statistics:
+        result.statistics = statistics(values)
+    if query.resolution > interval:
+        picked = downsample(values, query.resolution // interval)
+        if picked is not None:
+            values, result.interval = picked, query.resolution
+    if request.with_values:
+        padding = _padding(result.start, request.start, result.interval) if request.with_padding else 0
+        result.values = _with_front(values, padding)
+    return result
+
+
+def answers(reader: Reader, planned: Plan, *, chunk_points: int, chunk_series: int) -> Iterator[list[SeriesAnswer]]:
+    """Reads the planned series in order, in chunks of about so many values or series."""
+    chunk: list[SeriesAnswer] = []
+    points = 0
+    for series in planned.series:
+        one = answer(reader, planned.request, series)
+        chunk.append(one)
+        points += series.source.span.n_slots if isinstance(series.source, Source) else 0
+        if points >= chunk_points or len(chunk) >= chunk_series:
+            yield chunk
+            chunk, points = [], 0
+    if chunk:
+        yield chunk
+
+
+def _count(query: SeriesQuery) -> int:
+    """Series a query answers with."""
+    if query.aggregate or query.type is None or (query.type == "node" and not query.type_ids):
+        return 1
+    return len(query.type_ids) * (1 if query.subtype is None else len(query.subtype_ids))
+
+
+def _selections(query: SeriesQuery) -> Iterator[_Selection]:
+    if query.type is None or (query.type == "node" and (query.aggregate or not query.type_ids)):
+        yield _Selection((), ())
+        return
+    # `type=node` with ids is the node itself, once for each id: positions in the answer match the ids.
+    components = [query.type + name for name in query.type_ids] if query.type != "node" else None
+    subcomponents = [query.subtype + name for name in query.subtype_ids] if query.subtype is not None else None
+    if query.aggregate:
+        yield _Selection(tuple(dict.fromkeys(components or ())), tuple(dict.fromkeys(subcomponents or ())))
+        return
+    for component in components if components is not None else [None] * len(query.type_ids):
+        below: Sequence[str | None] = [None] if subcomponents is None else subcomponents
+        for subcomponent in below:
+            yield _Selection(
+                () if component is None else (component,),
+                () if component is None or subcomponent is None else (subcomponent,),
+            )
+
+
+def _find(
+    store: Store, reader: Reader, request: QueryRequest, query: SeriesQuery, selection: _Selection
+) -> Source | SeriesError:
+    if request.start > request.end:
+        return SeriesError(
+            SeriesErrorReason.INVALID_RANGE,
+            f"invalid time range: it ends at {request.end}, before it starts at {request.start}",
+        )
+    metric_id = store.metric_id(query.metric)
+    if metric_id is None:
+        return SeriesError(SeriesErrorReason.UNKNOWN_METRIC, f"unknown metric: {query.metric}")
+    table = store.tables[metric_id]
+    metric = table.metric
+    host = store.tree.find((request.cluster, query.host))
+    group = _group(store, metric_id, request.cluster, query, selection)
+    if host is None or not len(group):
+        return SeriesError(SeriesErrorReason.NOT_FOUND, "metric or host not found")
+    if len(group) > 1 and metric.aggregation is None:
+        return SeriesError(
+            SeriesErrorReason.NO_AGGREGATION,
+            f"invalid aggregation: {len(group)} series match, and {query.metric} is configured without aggregation",
+        )
+    if query.resolution > metric.interval and query.resolution % metric.interval:
+        return SeriesError(
+            SeriesErrorReason.INVALID_RESOLUTION,
+            f"resolution {query.resolution} s is not a multiple of the metric's interval of {metric.interval} s",
+        )
+    span = reader.span(table, group, request.start, request.end)
+    return Source(table, span, host if not selection.components else None)
+
+
+def _group(store: Store, metric_id: int, cluster: str, query: SeriesQuery, selection: _Selection) -> SeriesIds:
+    path = (cluster, query.host)
+    if query.type is None or query.type == "node":
+        return store.group(metric_id, path)
+    paths = [
+        (*path, component, *below)
+        for component in selection.components
+        for below in ([(name,) for name in selection.subcomponents] if query.subtype is not None else [()])
+    ]
+    groups = [store.group(metric_id, each) for each in paths]
+    return groups[0] if len(groups) == 1 else np.concatenate([np.empty(0, np.int32), *groups])
+
+
+def _padding(first: int, start: int, interval: int) -> int:
+    """Values from the start asked for to the first one there is."""
+    return max(0, first // interval - start // interval)
+
+
+def _with_front(values: NDArray[np.float64], padding: int) -> NDArray[np.float64]:
+    if not padding:
+        return values
+    padded = np.empty(padding + len(values))
+    padded[:padding] = np.nan
+    padded[padding:] = values
+    return padded
