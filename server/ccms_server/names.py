@@ -13,10 +13,10 @@ def broken_name_rule(name: str) -> str | None:
     """
     if not name:
         return "is empty"
+    if not name.isprintable():  # nor a lone surrogate, which has no bytes
+        return "holds a control character"
     if len(name) > NAME_BYTES_MAX or len(name.encode()) > NAME_BYTES_MAX:
         return f"is longer than {NAME_BYTES_MAX} bytes"
     if "/" in name or "\\" in name or ".." in name:
         return "holds a slash, a backslash or '..'"
-    if not name.isprintable():
-        return "holds a control character"
     return None

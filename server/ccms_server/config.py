@@ -1,0 +1,444 @@
+"""The configuration file: the keys of the predecessor's 2024 release, and `grpc-api` and `limits` on top.
+
+The file is parsed once, checked within and across keys, and read-only from then on. Each part of the server gets the
+section it needs. A key that is `null` counts as absent. `ConfigError` names the key, its value and the rule it breaks.
+"""
+
+import base64
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ccms_server.errors import ConfigError
+from ccms_server.json_section import Section, parse_json
+from ccms_server.names import NAME_BYTES_MAX, broken_name_rule
+from ccms_server.store.metric import Aggregation, Metric
+
+FILE_BYTES_MAX: Final = 4 << 20
+"""Largest configuration file that is read; ten thousand metrics need a quarter of it."""
+INTERVAL_SECONDS_MAX: Final = 86_400
+MESSAGE_BYTES_MAX: Final = 2**31 - 1
+"""gRPC counts the bytes of a message in 31 bits."""
+ED25519_KEY_BYTES: Final = 32
+PORT_MAX: Final = 65_535
+COUNT_MAX: Final = 2**31 - 1
+"""Largest limit on a number of things; series are numbered in 31 bits."""
+MEMORY_BYTES_MAX: Final = 1 << 50
+
+_NATS_SERVER: Final = re.compile(
+    r"((nats|tls|ws|wss)://([^\s/@]+@)?)?"  # scheme, and perhaps `user:password@`
+    r"([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?"
+)
+_NATS_SUBJECT: Final = re.compile(r"(>|([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpApiConfig:
+    """Where the REST API is served."""
+
+    address: str
+    """`host:port`; an empty host is every interface, port 0 any free port."""
+    https_cert_file: str = ""
+    """PEM file of the certificate; empty: plain HTTP."""
+    https_key_file: str = ""
+    """PEM file of the certificate's key; set if and only if `https_cert_file` is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcApiConfig:
+    """Where the gRPC services are served."""
+
+    address: str = "localhost:8083"
+    """`host:port`; an empty host is every interface, port 0 any free port."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsSubscription:
+    """A subject that collectors publish to."""
+
+    subscribe_to: str
+    """Subject, with the wildcards `*` and `>` where wanted."""
+    cluster_tag: str = ""
+    """Cluster of lines without a `cluster` tag; empty: such lines are rejected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsConfig:
+    """A NATS server, or a cluster of them, to take samples from."""
+
+    address: str = field(repr=False)
+    """One or more servers, separated by commas: `nats://a:4222,b`. A URL may hold a password."""
+    username: str = ""
+    """Set if and only if `password` is."""
+    password: str = field(default="", repr=False)
+    creds_file_path: str = ""
+    """File with a user's JWT and key; empty: none."""
+    subscriptions: tuple[NatsSubscription, ...]
+    """At least one."""
+
+    @property
+    def servers(self) -> list[str]:
+        """URLs of the servers, each with a scheme."""
+        servers = [server.strip() for server in self.address.split(",")]
+        return [server if "://" in server else f"nats://{server}" for server in servers]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointsConfig:
+    """Checkpoint files in the predecessor's format."""
+
+    interval: int = 0
+    """Time between two checkpoints, in seconds; 0: none."""
+    directory: str = ""
+    """Folder of the files; empty: none."""
+    restore: int = 0
+    """How far back to read them at start, in seconds; 0: not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveConfig:
+    """What becomes of old checkpoint files."""
+
+    interval: int = 0
+    """Age at which files are archived, and time between two looks, in seconds; 0: never."""
+    directory: str = ""
+    """Folder of the archives; empty: none."""
+    delete_instead: bool = False
+    """Delete old files rather than archive them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebugConfig:
+    """The predecessor's means to look inside."""
+
+    dump_to_file: str = ""
+    """File to write everything held to at exit; empty: none."""
+    gops: bool = False
+    """Listen for the `gops` tool, which inspects Go programs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """What the server holds and answers at most."""
+
+    series: int = 4_000_000
+    """Series; samples of further ones are rejected."""
+    request_bytes: int = 64 << 20
+    """Size of one write request, in bytes."""
+    queue_bytes: int = 256 << 20
+    """Size of all writes that wait, in bytes; at least `request_bytes`."""
+    line_bytes: int = 65_536
+    """Length of one line of line protocol, in bytes; at most `request_bytes`."""
+    query_points: int = 16_777_216
+    """Values in the answer to one query."""
+    query_series: int = 200_000
+    """Series in the answer to one query."""
+    future_seconds: int = 3600
+    """How far ahead of the clock a sample may be, in seconds."""
+    open_window_bytes: int = 0
+    """Memory for samples that are not compressed yet, in bytes; 0: a quarter of the machine's memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole file."""
+
+    metrics: tuple[Metric, ...]
+    """In the order of the file, names unique; at least one."""
+    http_api: HttpApiConfig
+    grpc_api: GrpcApiConfig = GrpcApiConfig()
+    nats: tuple[NatsConfig, ...] = ()
+    """Empty: no samples are taken from NATS."""
+    retention_in_memory: int
+    """How long samples stay, in seconds; 0: for ever."""
+    jwt_public_key: str = ""
+    """Ed25519 key that tokens are checked against, 32 bytes in base64; empty: nobody is asked for a token."""
+    checkpoints: CheckpointsConfig | None = None
+    archive: ArchiveConfig | None = None
+    debug: DebugConfig = DebugConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+
+def load_config(path: Path) -> Config:
+    """Reads a configuration file.
+
+    Raises:
+        ConfigError: The file cannot be read, or breaks a rule; its path is part of the key.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(str(path), None, f"cannot be read: {error.strerror}") from error
+    if len(content) > FILE_BYTES_MAX:
+        raise ConfigError(str(path), None, f"is larger than {FILE_BYTES_MAX:,} bytes")
+    try:
+        return parse_config(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), None, f"is not UTF-8 text at byte {error.start:,}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.key}", error.value, error.rule) from None
+
+
+def parse_config(text: str) -> Config:
+    """Parses the text of a configuration file.
+
+    Raises:
+        ConfigError: It breaks a rule.
+    """
+    content = parse_json(text)
+    _refuse_later_layout(content)
+    file = Section(
+        "",
+        content,
+        known={
+            *("metrics", "http-api", "grpc-api", "nats", "retention-in-memory", "jwt-public-key"),
+            *("checkpoints", "archive", "debug", "limits"),
+        },
+    )
+    config = Config(
+        metrics=_read_metrics(file),
+        http_api=_read_http_api(file),
+        grpc_api=_read_grpc_api(file),
+        nats=_read_nats(file),
+        retention_in_memory=max(0, file.seconds("retention-in-memory")),
+        jwt_public_key=_read_public_key(file),
+        checkpoints=_read_checkpoints(file),
+        archive=_read_archive(file),
+        debug=_read_debug(file),
+        limits=_read_limits(file),
+    )
+    if config.grpc_api.address == config.http_api.address and split_address(config.http_api.address)[1] != 0:
+        raise ConfigError("grpc-api.address", config.grpc_api.address, "must differ from `http-api.address`")
+    return config
+
+
+def inactive_features(config: Config) -> list[str]:
+    """What the configuration asks for and this release does not do: a sentence each, the gravest first."""
+    checkpoints = config.checkpoints or CheckpointsConfig()
+    archive = config.archive or ArchiveConfig()
+    sentences: list[tuple[bool, str]] = [
+        (
+            config.jwt_public_key != "",
+            "`jwt-public-key` is set, but this release checks no tokens: requests are NOT authenticated",
+        ),
+        (
+            config.http_api.https_cert_file != "",
+            "`http-api.https-cert-file` is set, but this release serves plain HTTP: connections are NOT encrypted",
+        ),
+        (
+            checkpoints.directory != "",
+            "`checkpoints.directory` is set, but this release keeps samples in memory: they are lost when it stops",
+        ),
+        (
+            archive != ArchiveConfig(),
+            "`archive` is set, but this release writes no checkpoints that could be archived",
+        ),
+        (
+            config.debug.dump_to_file != "",
+            "`debug.dump-to-file` is set, but this release writes no dump when it stops",
+        ),
+        (
+            config.debug.gops,
+            "`debug.gops` is set, but it is for programs written in Go, and this is none",
+        ),
+    ]
+    return [sentence for asked_for, sentence in sentences if asked_for]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Splits `host:port`. An IPv6 host loses its brackets; an empty host stands for every interface.
+
+    Raises:
+        ValueError: It is no such address; the message is the rule it breaks.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > PORT_MAX:
+        raise ValueError(f"must be `host:port`, the port a number from 0 to {PORT_MAX:,}")
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return str(ipaddress.IPv6Address(host[1:-1])), int(port)
+        except ValueError:
+            raise ValueError("must hold an IPv6 address between its brackets") from None
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", host):
+        raise ValueError("must be `host:port` and nothing more; an IPv6 address goes in brackets")
+    return host, int(port)
+
+
+def _refuse_later_layout(content: object) -> None:
+    """Tells users of the predecessor's release 1.5 that theirs is another layout, rather than that a key is unknown."""
+    for key in ("main", "metric-store"):
+        if isinstance(content, dict) and key in content:
+            raise ConfigError(
+                key,
+                None,
+                "belongs to the layout of cc-metric-store 1.5; this file has the layout of 2024, with `http-api`, "
+                "`retention-in-memory`, `checkpoints` and `nats` at its top",
+            )
+
+
+def _read_metrics(file: Section) -> tuple[Metric, ...]:
+    metrics = []
+    section = file.required_section("metrics", known=None)
+    for name, settings in section.sections_by_name(known={"frequency", "aggregation"}):
+        if not name.isprintable() or not name.strip():
+            section.fail(name, None, "a metric's name must be printable text")
+        if len(name.encode()) > NAME_BYTES_MAX:
+            section.fail(name, None, f"a metric's name must be at most {NAME_BYTES_MAX} bytes long")
+        interval = settings.whole_number("frequency", least=1, most=INTERVAL_SECONDS_MAX)
+        metrics.append(Metric(name, interval, _read_aggregation(settings)))
+    if not metrics:
+        file.fail("metrics", None, "must name at least one metric")
+    return tuple(metrics)
+
+
+def _read_aggregation(settings: Section) -> Aggregation | None:
+    form = "`sum`, `avg` or null"
+    text = settings.text("aggregation", "", form=form)
+    if not text:
+        return None
+    if text not in set(Aggregation):
+        settings.fail("aggregation", text, f"must be {form}")
+    return Aggregation(text)
+
+
+def _read_http_api(file: Section) -> HttpApiConfig:
+    section = file.required_section("http-api", known={"address", "https-cert-file", "https-key-file"})
+    cert_file, key_file = section.text("https-cert-file", ""), section.text("https-key-file", "")
+    if bool(cert_file) != bool(key_file):
+        absent, present = ("https-key-file", "https-cert-file") if cert_file else ("https-cert-file", "https-key-file")
+        section.fail(absent, None, f"is required with `{present}`")
+    return HttpApiConfig(address=_read_address(section), https_cert_file=cert_file, https_key_file=key_file)
+
+
+def _read_grpc_api(file: Section) -> GrpcApiConfig:
+    section = file.section("grpc-api", known={"address"})
+    return GrpcApiConfig(address=_read_address(section, GrpcApiConfig().address)) if section else GrpcApiConfig()
+
+
+def _read_address(section: Section, default: str | None = None) -> str:
+    address = section.text("address", default)
+    try:
+        split_address(address)
+    except ValueError as error:
+        section.fail("address", address, str(error))
+    return address
+
+
+def _read_nats(file: Section) -> tuple[NatsConfig, ...]:
+    known = {"address", "username", "password", "creds-file-path", "subscriptions"}
+    return tuple(_read_nats_entry(section) for section in file.list_of_sections("nats", known=known))
+
+
+def _read_nats_entry(section: Section) -> NatsConfig:
+    address = section.text("address", secret=True)
+    if not all(_NATS_SERVER.fullmatch(server.strip()) for server in address.split(",")):
+        shown = None if "@" in address else address  # what is before it may be a password
+        section.fail("address", shown, "must be servers separated by commas, each `host:port` or `nats://host:port`")
+    username, password = section.text("username", ""), section.text("password", "", secret=True)
+    if bool(username) != bool(password):
+        absent, present = ("password", "username") if username else ("username", "password")
+        section.fail(absent, None, f"is required with `{present}`")
+    subscriptions = section.list_of_sections("subscriptions", known={"subscribe-to", "cluster-tag"})
+    if not subscriptions:
+        section.fail("subscriptions", None, "must hold at least one subscription")
+    return NatsConfig(
+        address=address,
+        username=username,
+        password=password,
+        creds_file_path=section.text("creds-file-path", ""),
+        subscriptions=tuple(_read_subscription(subscription) for subscription in subscriptions),
+    )
+
+
+def _read_subscription(section: Section) -> NatsSubscription:
+    subject = section.text("subscribe-to")
+    if not _NATS_SUBJECT.fullmatch(subject):
+        section.fail(
+            "subscribe-to", subject, "must be a subject: words joined by dots, `*` for any word, `>` for the rest"
+        )
+    cluster = section.text("cluster-tag", "")
+    if cluster and (rule := broken_name_rule(cluster)):
+        section.fail("cluster-tag", cluster, rule)
+    return NatsSubscription(subscribe_to=subject, cluster_tag=cluster)
+
+
+def _read_public_key(file: Section) -> str:
+    text = file.text("jwt-public-key", "")
+    if text:
+        try:
+            key = base64.b64decode(text, validate=True)
+        except ValueError:
+            file.fail("jwt-public-key", text, "must be base64")
+        if len(key) != ED25519_KEY_BYTES:
+            file.fail("jwt-public-key", text, f"must be {ED25519_KEY_BYTES} bytes in base64, is {len(key)} bytes")
+    return text
+
+
+def _read_checkpoints(file: Section) -> CheckpointsConfig | None:
+    section = file.section("checkpoints", known={"interval", "directory", "restore"})
+    if section is None:
+        return None
+    checkpoints = CheckpointsConfig(
+        interval=max(0, section.seconds("interval", 0)),
+        directory=section.text("directory", ""),
+        restore=max(0, section.seconds("restore", 0)),
+    )
+    if checkpoints.interval and not checkpoints.directory:
+        section.fail("directory", None, "is required with `interval`")
+    return checkpoints
+
+
+def _read_archive(file: Section) -> ArchiveConfig | None:
+    section = file.section("archive", known={"interval", "directory", "delete-instead"})
+    if section is None:
+        return None
+    archive = ArchiveConfig(
+        interval=max(0, section.seconds("interval", 0)),
+        directory=section.text("directory", ""),
+        delete_instead=section.truth("delete-instead", False),
+    )
+    if archive.interval and not archive.directory and not archive.delete_instead:
+        section.fail("directory", None, "is required with `interval`, unless `delete-instead` is true")
+    return archive
+
+
+def _read_debug(file: Section) -> DebugConfig:
+    section = file.section("debug", known={"dump-to-file", "gops"})
+    if section is None:
+        return DebugConfig()
+    return DebugConfig(dump_to_file=section.text("dump-to-file", ""), gops=section.truth("gops", False))
+
+
+def _read_limits(file: Section) -> LimitsConfig:
+    section = file.section(
+        "limits",
+        known={
+            *("series", "request-bytes", "queue-bytes", "line-bytes", "query-points", "query-series"),
+            *("future", "open-window-bytes"),
+        },
+    )
+    defaults = LimitsConfig()
+    if section is None:
+        return defaults
+    limits = LimitsConfig(
+        series=section.whole_number("series", defaults.series, least=1, most=COUNT_MAX),
+        request_bytes=section.whole_number("request-bytes", defaults.request_bytes, least=1, most=MESSAGE_BYTES_MAX),
+        queue_bytes=section.whole_number("queue-bytes", defaults.queue_bytes, least=1, most=MEMORY_BYTES_MAX),
+        line_bytes=section.whole_number("line-bytes", defaults.line_bytes, least=1, most=MESSAGE_BYTES_MAX),
+        query_points=section.whole_number("query-points", defaults.query_points, least=1, most=COUNT_MAX),
+        query_series=section.whole_number("query-series", defaults.query_series, least=1, most=COUNT_MAX),
+        future_seconds=section.seconds("future", defaults.future_seconds),
+        open_window_bytes=section.whole_number(
+            "open-window-bytes", defaults.open_window_bytes, least=0, most=MEMORY_BYTES_MAX
+        ),
+    )
+    if limits.future_seconds < 0:
+        section.fail("future", section.text("future"), "must not be negative")
+    if limits.queue_bytes < limits.request_bytes:
+        section.fail("queue-bytes", limits.queue_bytes, f"must be at least `request-bytes`, {limits.request_bytes:,}")
+    if limits.line_bytes > limits.request_bytes:
+        section.fail("line-bytes", limits.line_bytes, f"must be at most `request-bytes`, {limits.request_bytes:,}")
+    return limits

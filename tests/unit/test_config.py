@@ -1,0 +1,273 @@
+"""The configuration file: what it may say, and what is said of one that breaks a rule."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ccms_server.config import (
+    FILE_BYTES_MAX,
+    ArchiveConfig,
+    CheckpointsConfig,
+    Config,
+    DebugConfig,
+    GrpcApiConfig,
+    HttpApiConfig,
+    LimitsConfig,
+    NatsConfig,
+    NatsSubscription,
+    inactive_features,
+    load_config,
+    parse_config,
+    split_address,
+)
+from ccms_server.errors import ConfigError
+from ccms_server.store.metric import Aggregation, Metric
+
+ROOT = Path(__file__).parents[2]
+CORPUS = ROOT / "tests" / "data" / "config"
+PUBLIC_KEY = "kzfYrYy+TzpanWZHJ5qSdMj5uKUWgq74BWhQG6copP0="
+
+MINIMAL = Config(
+    metrics=(Metric("cpu_load", 60),), http_api=HttpApiConfig(address="localhost:8082"), retention_in_memory=172_800
+)
+
+
+def minimal_json(**changes):
+    content = json.loads((CORPUS / "minimal.good.json").read_text())
+    return json.dumps(content | {key.replace("_", "-"): value for key, value in changes.items()})
+
+
+def names(pattern):
+    found = sorted(path.name for path in CORPUS.glob(pattern))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", names("*.good.json"))
+def test_good_files_load(name):
+    assert load_config(CORPUS / name).metrics
+
+
+@pytest.mark.parametrize("name", names("*.bad.json"))
+def test_bad_files_are_refused_by_key_value_and_rule(name):
+    expected = (CORPUS / name).with_suffix(".txt").read_text().rstrip("\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(CORPUS / name)
+    assert str(caught.value) == f"{CORPUS / name}: {expected}"
+    assert "\n" not in expected
+    assert "swordfish" not in expected
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.json")), ids=lambda path: path.name)
+def test_shipped_files_load_and_ask_for_nothing_that_is_missing(path):
+    config = load_config(path)
+    assert inactive_features(config) == []
+    assert config.http_api.address == "localhost:8082"
+    assert config.grpc_api.address == "localhost:8083"
+    assert config.retention_in_memory == 48 * 3600
+
+
+def test_shipped_files_differ_only_in_nats():
+    plain, nats = (json.loads((ROOT / "configs" / name).read_text()) for name in ("config.json", "config-nats.json"))
+    assert plain | {"nats": nats["nats"]} == nats
+    assert [subscription["subscribe-to"] for subscription in nats["nats"][0]["subscriptions"]] == ["updates"]
+
+
+@pytest.mark.parametrize("name", ["minimal.good.json", "nulls.good.json"])
+def test_absent_and_null_keys_have_defaults(name):
+    config = load_config(CORPUS / name)
+    archive = ArchiveConfig() if name == "nulls.good.json" else None
+    assert config == Config(
+        metrics=MINIMAL.metrics,
+        http_api=HttpApiConfig(address="localhost:8082"),
+        grpc_api=GrpcApiConfig(address="localhost:8083"),
+        nats=(),
+        retention_in_memory=172_800,
+        jwt_public_key="",
+        checkpoints=None,
+        archive=archive,
+        debug=DebugConfig(),
+        limits=LimitsConfig(),
+    )
+
+
+def test_every_key_of_the_predecessor_is_read():
+    assert load_config(CORPUS / "predecessor-2024.good.json") == Config(
+        metrics=(
+            Metric("debug_metric", 60, Aggregation.AVG),
+            Metric("clock", 60, Aggregation.AVG),
+            Metric("cpu_load", 60, None),
+            Metric("flops_any", 30, Aggregation.SUM),
+        ),
+        http_api=HttpApiConfig(address="0.0.0.0:8082", https_cert_file="cert.pem", https_key_file="key.pem"),
+        nats=(
+            NatsConfig(
+                address="nats://one:4222, two",
+                username="store",
+                password="swordfish",
+                creds_file_path="./nats.creds",
+                subscriptions=(
+                    NatsSubscription(subscribe_to="hpc-nats", cluster_tag="fritz"),
+                    NatsSubscription(subscribe_to="cc.*.metrics.>"),
+                ),
+            ),
+            NatsConfig(
+                address="tls://store:secret@[::1]:4222/", subscriptions=(NatsSubscription(subscribe_to="updates"),)
+            ),
+        ),
+        retention_in_memory=5400,
+        jwt_public_key=PUBLIC_KEY,
+        checkpoints=CheckpointsConfig(interval=3600, directory="./var/checkpoints", restore=3600),
+        archive=ArchiveConfig(interval=7200, directory="./var/archive", delete_instead=True),
+        debug=DebugConfig(dump_to_file="./var/dump.json", gops=True),
+    )
+
+
+def test_every_limit_is_read():
+    assert load_config(CORPUS / "everything-new.good.json").limits == LimitsConfig(
+        series=1000,
+        request_bytes=1_048_576,
+        queue_bytes=1_048_576,
+        line_bytes=1024,
+        query_points=100_000,
+        query_series=100,
+        future_seconds=5400,
+        open_window_bytes=1_073_741_824,
+    )
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("-48h", 0), ("1ms", 1), ("90s", 90)])
+def test_retention_of_zero_or_less_is_for_ever(text, seconds):
+    assert parse_config(minimal_json(retention_in_memory=text)).retention_in_memory == seconds
+
+
+def test_empty_aggregation_is_none():
+    metrics = {"cpu_load": {"frequency": 60, "aggregation": ""}}
+    assert parse_config(minimal_json(metrics=metrics)) == MINIMAL
+
+
+def test_nats_servers_have_a_scheme_each():
+    config = load_config(CORPUS / "predecessor-2024.good.json")
+    assert [nats.servers for nats in config.nats] == [
+        ["nats://one:4222", "nats://two"],
+        ["tls://store:secret@[::1]:4222/"],
+    ]
+
+
+def test_representation_holds_no_password():
+    representation = repr(load_config(CORPUS / "predecessor-2024.good.json"))
+    assert "swordfish" not in representation
+    assert "secret" not in representation
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.json: cannot be read: No such file or directory$"):
+        load_config(tmp_path / "nowhere.json")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot be read: Is a directory$"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize("size", [FILE_BYTES_MAX, FILE_BYTES_MAX + 1])
+def test_a_file_that_is_too_large_is_refused(tmp_path, size):
+    path = tmp_path / "config.json"
+    path.write_text(minimal_json().ljust(size))
+    if size <= FILE_BYTES_MAX:
+        assert load_config(path) == MINIMAL
+    else:
+        with pytest.raises(ConfigError, match=r"is larger than 4,194,304 bytes$"):
+            load_config(path)
+
+
+def test_a_file_with_a_byte_order_mark_loads(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(minimal_json(), encoding="utf-8-sig")
+    assert load_config(path) == MINIMAL
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b'{"m\xe4trics": {}}')
+    with pytest.raises(ConfigError, match=r"config\.json: is not UTF-8 text at byte 3$"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [("[" * 200_000, "is nested too deeply"), (f'{{"a": {"9" * 5000}}}', "holds a number of thousands of digits")],
+)
+def test_hostile_json_is_refused(text, rule):
+    with pytest.raises(ConfigError, match=f"^file: {rule}$"):
+        parse_config(text)
+
+
+def test_errors_carry_key_value_and_rule():
+    with pytest.raises(ConfigError) as caught:
+        parse_config(minimal_json(metrics={"cpu_load": {"frequency": "60"}}))
+    error = caught.value
+    assert (error.key, error.value, error.rule) == ("metrics.cpu_load.frequency", "60", "must be a whole number")
+
+
+@pytest.mark.parametrize(
+    ("changes", "beginning"),
+    [
+        ({"jwt_public_key": PUBLIC_KEY}, "`jwt-public-key` is set"),
+        (
+            {"http_api": {"address": "localhost:1", "https-cert-file": "c", "https-key-file": "k"}},
+            "`http-api.https-cert-file` is set",
+        ),
+        ({"checkpoints": {"directory": "./var"}}, "`checkpoints.directory` is set"),
+        ({"archive": {"interval": "1h", "delete-instead": True}}, "`archive` is set"),
+        ({"debug": {"dump-to-file": "dump.json"}}, "`debug.dump-to-file` is set"),
+        ({"debug": {"gops": True}}, "`debug.gops` is set"),
+    ],
+)
+def test_what_is_asked_for_and_missing_is_said(changes, beginning):
+    [sentence] = inactive_features(parse_config(minimal_json(**changes)))
+    assert sentence.startswith(f"{beginning}, but ")
+
+
+def test_missing_safety_is_said_first_and_loudly():
+    sentences = inactive_features(load_config(CORPUS / "predecessor-2024.good.json"))
+    assert [sentence.rpartition(": ")[2] for sentence in sentences[:2]] == [
+        "requests are NOT authenticated",
+        "connections are NOT encrypted",
+    ]
+    assert len(sentences) == 6
+
+
+@pytest.mark.parametrize("changes", [{"checkpoints": {}}, {"archive": {}}, {"debug": {}}, {"nats": []}, {"limits": {}}])
+def test_empty_sections_ask_for_nothing(changes):
+    assert inactive_features(parse_config(minimal_json(**changes))) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("localhost:8082", "localhost", 8082),
+        (":8082", "", 8082),
+        ("0.0.0.0:0", "0.0.0.0", 0),
+        ("[::1]:65535", "::1", 65_535),
+        ("[2001:DB8::1]:1", "2001:db8::1", 1),
+        ("node-1.cluster_a.example:80", "node-1.cluster_a.example", 80),
+    ],
+)
+def test_addresses_are_split(address, host, port):
+    assert split_address(address) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", ":", "localhost", "localhost:", "localhost:-1", "localhost:1\n", "a b:1", "a/b:1", "[]:1", "[a]:1", "::1"],
+)
+def test_anything_else_is_no_address(address):
+    with pytest.raises(ValueError, match=r"^must "):
+        split_address(address)
+
+
+def test_both_apis_may_ask_for_any_free_port():
+    config = parse_config(minimal_json(http_api={"address": "localhost:0"}, grpc_api={"address": "localhost:0"}))
+    assert config.http_api.address == config.grpc_api.address
