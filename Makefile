@@ -33,15 +33,15 @@ lint: $(INSTALLED)  ## Check style, types and protos
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy tools
-	$(BIN)/buf lint
+	$(BIN)/mypy protos/generate.py
+	$(BIN)/buf lint protos
 
 format: $(INSTALLED)  ## Format the sources, and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 proto: $(INSTALLED)  ## Generate the protobuf modules beside the .proto files
-	$(BIN)/python tools/generate_protos.py
+	$(BIN)/python protos/generate.py
 
 constraints:  ## Pin the newest release of every dependency in constraints.txt
 	rm -rf build/constraints
@@ -56,7 +56,7 @@ bench: $(INSTALLED)  ## Measure; BENCH_ARGS chooses what
 
 clean:  ## Remove everything that can be made again
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis bench-results
-	find protos server gateway client tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find protos server gateway client tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

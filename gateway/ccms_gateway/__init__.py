@@ -1,0 +1,6 @@
+"""The REST API of the predecessor, in front of a store in this process or elsewhere."""
+
+from ccms_gateway.app import create_app
+from ccms_gateway.backend import Backend
+
+__all__ = ["Backend", "create_app"]

@@ -75,7 +75,9 @@ class QueueFullError(MetricStoreError):
     """
 
     def __init__(self, queued_bytes: int, limit: int, retry_after_seconds: int = 1) -> None:
-        super().__init__(f"write queue is full ({queued_bytes:,} of {limit:,} bytes); try again in {retry_after_seconds} s")
+        super().__init__(
+            f"write queue is full ({queued_bytes:,} of {limit:,} bytes); try again in {retry_after_seconds} s"
+        )
         self.retry_after_seconds = retry_after_seconds
 
 

@@ -15,6 +15,7 @@ from ccms_server.ingest.writer import IngestCounters, Writer
 from ccms_server.model import QueryRequest, SampleColumn, SeriesAnswer, SeriesQuery, WriteReport
 from ccms_server.query import Plan, answers, plan
 from ccms_server.store.store import Store, StoreSize
+from ccms_server.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,9 @@ CHUNK_POINTS: Final = 1 << 17
 """Values read before they are handed on: a megabyte."""
 
 CHUNK_SERIES: Final = 512
+
+SLOW_START_SECONDS: Final = 1.0
+"""A start that takes longer says why."""
 
 QUICK_SERIES: Final = 4
 QUICK_POINTS: Final = 4096
@@ -88,6 +92,10 @@ class MetricService:
         Raises:
             Exception: Whatever ended the writer, if it was not the end of the context.
         """
+        loop = asyncio.get_running_loop()
+        slow = loop.call_later(SLOW_START_SECONDS, logger.info, "compiling, which only the first start has to do")
+        await loop.run_in_executor(self._readers, warm_up)
+        slow.cancel()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._writer.run(), name="writer")
             self._state = "serving"

@@ -18,7 +18,7 @@ def generated_files(root: Path) -> dict[str, str]:
 
 
 def test_committed_modules_are_those_of_the_proto_files(tmp_path):
-    command = [sys.executable, str(ROOT / "tools" / "generate_protos.py"), str(tmp_path)]
+    command = [sys.executable, str(ROOT / "protos" / "generate.py"), str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     fresh, committed = generated_files(tmp_path), generated_files(ROOT / "protos")
     assert sorted(fresh) == sorted(committed), "run `make proto`, and remove modules that have lost their .proto file"

@@ -1,0 +1,1 @@
+"""The gRPC front end: `ccms.v1`, health and reflection."""

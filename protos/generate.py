@@ -1,6 +1,6 @@
 """Generates the protobuf modules of `protos/`, beside the .proto files or under another root.
 
-Usage: python tools/generate_protos.py [OUTPUT_ROOT]
+Usage: python protos/generate.py [OUTPUT_ROOT]
 
 Messages get `_pb2.py` and `_pb2.pyi`, services `_pb2_grpc.py` and `_pb2_grpc.pyi` on top. Nothing is edited afterwards:
 the import path of a module is the path of its .proto file below `protos/`.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from grpc_tools import protoc
 
-PROTO_ROOT = Path(__file__).resolve().parent.parent / "protos"
+PROTO_ROOT = Path(__file__).resolve().parent
 
 
 def generate(output_root: Path) -> None:

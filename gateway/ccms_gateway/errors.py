@@ -1,0 +1,62 @@
+"""Exceptions become HTTP answers here, and nowhere else."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+import orjson
+from aiohttp import hdrs, web
+
+from ccms_server.errors import MetricStoreError, NotReadyError, QueueFullError, RequestError
+
+logger = logging.getLogger(__name__)
+
+STATUS_BY_ERROR: Final[dict[type[MetricStoreError], HTTPStatus]] = {
+    RequestError: HTTPStatus.BAD_REQUEST,
+    QueueFullError: HTTPStatus.SERVICE_UNAVAILABLE,
+    NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""The first class that fits decides. What is missing here is our fault: 500."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def error_response(status: HTTPStatus, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """The predecessor's form of an error: `{"status": "Bad Request", "error": "what is wrong"}`."""
+    body = orjson.dumps({"status": status.phrase, "error": message})
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns whatever a handler raises into an error response."""
+    try:
+        return await handler(request)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        message = f"{request.path} does not answer {request.method}, but {allowed}"
+        return error_response(HTTPStatus.METHOD_NOT_ALLOWED, message, {hdrs.ALLOW: allowed})
+    except web.HTTPNotFound:
+        return error_response(HTTPStatus.NOT_FOUND, f"there is nothing at {request.path}")
+    except web.HTTPException as error:
+        status = HTTPStatus(error.status)
+        return error_response(status, error.text or status.phrase)
+    except MetricStoreError as error:
+        for error_class, status in STATUS_BY_ERROR.items():
+            if isinstance(error, error_class):
+                return error_response(status, str(error), _retry_headers(error))
+        return _unexpected_error_response(request)
+    except Exception:
+        return _unexpected_error_response(request)
+
+
+def _retry_headers(error: MetricStoreError) -> Mapping[str, str] | None:
+    if isinstance(error, QueueFullError | NotReadyError):
+        return {hdrs.RETRY_AFTER: str(error.retry_after_seconds)}
+    return None
+
+
+def _unexpected_error_response(request: web.Request) -> web.Response:
+    logger.exception("%s %s failed", request.method, request.path)
+    return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed to handle the request; its log says why")

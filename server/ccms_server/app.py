@@ -1,0 +1,144 @@
+"""The life of the process: what starts after what, and what stops in which order.
+
+bind sockets -> writer -> gRPC -> REST -> health SERVING -> NATS
+NOT_SERVING -> NATS drained -> REST and gRPC stopped -> writer drained
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from grpc import aio
+
+from ccms_gateway import create_app
+from ccms_server.config import Config, split_address
+from ccms_server.ingest.nats import NatsSubscriber, subscribed
+from ccms_server.listen import Endpoint, bind, close_all, endpoint, ip_addresses
+from ccms_server.rpc.health import HealthState
+from ccms_server.rpc.server import SERVICE_NAME, bind_server, create_server, serving
+from ccms_server.service import MetricService
+
+logger = logging.getLogger(__name__)
+
+GRACE_SECONDS: Final = 5.0
+"""Time for running requests to finish at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where a running server can be reached."""
+
+    http: tuple[Endpoint, ...]
+    grpc: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that is up, for those who run it inside their own process."""
+
+    endpoints: Endpoints
+    service: MetricService
+    nats: Sequence[NatsSubscriber]
+
+
+async def run(
+    config: Config,
+    *,
+    started: Callable[[Running], None] | None = None,
+    stop: asyncio.Event | None = None,
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Serves until SIGINT or SIGTERM, then stops in order: nothing that was taken in is left unwritten.
+
+    Args:
+        config: The configuration.
+        started: Called once all requests are served.
+        stop: Ends the server when set; None: only signals do.
+        clock: Seconds since the epoch.
+
+    Raises:
+        OSError: A port is taken.
+        ConfigError: A file that the configuration names cannot be used.
+        ExceptionGroup: A part of the server failed.
+    """
+    stop = stop or asyncio.Event()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_signals_set(stop))
+        sockets = bind(config.http_api.address)
+        stack.callback(close_all, sockets)
+        grpc_server = create_server(config.limits.request_bytes)
+        endpoints = Endpoints(http=tuple(map(endpoint, sockets)), grpc=_bind_grpc(grpc_server, config.grpc_api.address))
+        service = MetricService.create(config, clock)
+        health = HealthState(SERVICE_NAME)
+        await health.set_serving(False)
+        await stack.enter_async_context(service.running())
+        await stack.enter_async_context(serving(grpc_server, service, health, grace_seconds=GRACE_SECONDS))
+        await stack.enter_async_context(_serving_http(sockets, service, config.limits.request_bytes))
+        await health.set_serving(True)
+        subscribers = await stack.enter_async_context(subscribed(config.nats, service, health.set_nats))
+        stack.push_async_callback(health.set_serving, False)
+        _log_start(endpoints)
+        if started is not None:
+            started(Running(endpoints, service, subscribers))
+        await stop.wait()
+        logger.info("stopping")
+    logger.info("stopped")
+
+
+@contextmanager
+def _signals_set(stop: asyncio.Event) -> Iterator[None]:
+    """Makes SIGINT and SIGTERM set an event."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _bind_grpc(server: aio.Server, address: str) -> tuple[Endpoint, ...]:
+    """Lets gRPC listen on all IP addresses that an address stands for, with the same port."""
+    host, port = split_address(address)
+    ips = ip_addresses(address)
+    bound: list[Endpoint] = []
+    for ip in ips if host else ips[-1:]:  # on IPv6's wildcard address, gRPC listens for IPv4 as well
+        bound.append(bind_server(server, Endpoint(ip, port)))
+        port = bound[-1].port
+    return tuple(bound)
+
+
+@asynccontextmanager
+async def _serving_http(
+    sockets: Sequence[socket.socket], service: MetricService, request_bytes: int
+) -> AsyncIterator[None]:
+    """Serves the REST API while the context lasts; at its end, running requests have some time to finish."""
+    runner = web.AppRunner(
+        create_app(service, request_bytes=request_bytes),
+        access_log=None,
+        handle_signals=False,
+        handler_cancellation=True,  # nobody waits for the answer to a closed connection
+        shutdown_timeout=GRACE_SECONDS,
+    )
+    await runner.setup()
+    try:
+        for each in sockets:
+            await web.SockSite(runner, each).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _log_start(endpoints: Endpoints) -> None:
+    rest = " and ".join(f"http://{each.authority}" for each in endpoints.http)
+    grpc = " and ".join(each.authority for each in endpoints.grpc)
+    logger.info("serving REST on %s, gRPC on %s", rest, grpc)
+    logger.warning("samples are kept in memory only: nothing outlives this process")

@@ -1,0 +1,307 @@
+"""Samples from NATS: subscriptions whose messages are handed to the writer.
+
+One connection for each entry of the configuration. Messages of a subscription are handed over one by one, in the order
+they arrived; the next waits while the writer's queue is full. Across subscriptions of a connection the order is not
+that of arrival: nats-py gives each subscription a queue and a task of its own, and nothing public says which message
+came first. A collector publishes to one subject, so what one host sends stays in order.
+
+Core NATS has no acknowledgements: what does not fit into a subscription's pending limits is lost, counted and logged.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, Protocol
+
+import nats.errors
+import nkeys
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from ccms_server.config import NatsConfig
+from ccms_server.errors import ConfigError, MetricStoreError
+from ccms_server.ingest.writer import IngestCounters
+
+logger = logging.getLogger(__name__)
+
+PENDING_BYTES_MAX: Final = 64 << 20
+"""Payload that may wait in one subscription, beside the writer's queue."""
+PENDING_MESSAGES_MAX: Final = 65_536
+RECONNECT_SECONDS: Final = 1
+"""Pause between two attempts to reach the same server."""
+CONNECT_TIMEOUT_SECONDS: Final = 5
+PING_SECONDS: Final = 20
+"""A connection that answers neither of two pings is given up."""
+DRAIN_SECONDS: Final = 10
+"""Time for what was received to reach the writer's queue at the end."""
+PROBLEMS_LOGGED_MAX: Final = 16
+"""Different problems that are logged between two changes of the connection's state."""
+LOG_INTERVAL_SECONDS: Final = 10.0
+"""Losses are logged together, this often."""
+
+_CREDENTIAL_MARKERS: Final = (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED")
+
+
+class LineSink(Protocol):
+    """Where messages go: `MetricService`."""
+
+    @property
+    def counters(self) -> IngestCounters:
+        """Lost messages are counted here."""
+        ...
+
+    async def admit_lines(self, payload: bytes, default_cluster: str) -> None:
+        """Queues a batch of line protocol, as soon as there is room."""
+        ...
+
+
+@dataclass(slots=True)
+class NatsCounters:
+    """What one connection received since the start."""
+
+    messages: int = 0
+    """Messages handed over."""
+    payload_bytes: int = 0
+    """Their size."""
+    dropped: int = 0
+    """Messages lost because the writer was behind, or refused by it."""
+    connections: int = 0
+    """Times a connection was made."""
+
+
+class NatsSubscriber:
+    """One connection with its subscriptions, kept up as long as `run` runs.
+
+    Attributes:
+        counters: What it received.
+        connected: Whether the connection is up and the subscriptions are made.
+    """
+
+    def __init__(
+        self, config: NatsConfig, sink: LineSink, on_change: Callable[[], Awaitable[None]], name: str = "nats"
+    ) -> None:
+        """Makes a subscriber; `run` starts it.
+
+        Args:
+            config: Where to connect to, and what to subscribe to.
+            sink: Takes the payloads.
+            on_change: Called when `connected` has changed.
+            name: What the configuration calls it, for messages: `nats[0]`.
+
+        Raises:
+            ConfigError: The credentials file cannot be used.
+        """
+        self.counters = NatsCounters()
+        self.connected = False
+        self._config = config
+        self._sink = sink
+        self._on_change = on_change
+        self._name = name
+        self._client: Client | None = None
+        self._stopping = False
+        self._subscriptions: list[Subscription] = []
+        self._handing_over = 0
+        """Messages that were taken from a subscription and wait for room in the writer's queue."""
+        self._idle = asyncio.Event()
+        self._problems: set[str] = set()
+        """Those logged since the last change of `connected`."""
+        self._dropped_logged = 0
+        self._next_drop_log = 0.0
+        _check_credentials(config.creds_file_path, name)
+
+    async def run(self) -> None:
+        """Connects, subscribes and stays connected, until drained or cancelled; never gives up."""
+        while not self._stopping:
+            client, closed = Client(), asyncio.Event()
+            try:
+                await self._connect(client, closed)
+                self._client = client
+                await self._subscribe(client)
+                await self._set_connected(True)
+                await closed.wait()  # nats-py reconnects by itself, unless the server sent it away
+            except (nats.errors.Error, OSError) as error:  # lost again while subscribing
+                self._log_problem(error)
+            finally:
+                await client.close()
+            await self._set_connected(False)
+            if not self._stopping:
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def drain(self) -> None:
+        """Takes nothing more, hands over what was received, and disconnects."""
+        self._stopping = True
+        if self._client is not None and self._client.is_connected:
+            try:
+                await self._client.drain()
+            except (nats.errors.Error, OSError) as error:  # lost meanwhile
+                self._log_problem(error)
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._until_idle()
+        except TimeoutError:
+            waiting = sum(subscription.pending_msgs for subscription in self._subscriptions) + self._handing_over
+            logger.error("%s: %d received messages could not be handed over in time", self._name, waiting)
+
+    async def _connect(self, client: Client, closed: asyncio.Event) -> None:
+        async def on_closed() -> None:
+            closed.set()
+
+        config = self._config
+        await client.connect(
+            servers=config.servers,
+            name="cc-metric-store",
+            user=config.username or None,
+            password=config.password or None,
+            user_credentials=config.creds_file_path or None,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_SECONDS,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            ping_interval=PING_SECONDS,
+            drain_timeout=DRAIN_SECONDS,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=on_closed,
+        )
+
+    async def _subscribe(self, client: Client) -> None:
+        self._subscriptions = []
+        for subscription in self._config.subscriptions:
+            self._subscriptions.append(
+                await client.subscribe(
+                    subscription.subscribe_to,
+                    cb=partial(self._receive, subscription.cluster_tag),
+                    pending_msgs_limit=PENDING_MESSAGES_MAX,
+                    pending_bytes_limit=PENDING_BYTES_MAX,
+                )
+            )
+        await client.flush()
+
+    async def _receive(self, cluster_tag: str, message: Msg) -> None:
+        self._handing_over += 1
+        self._idle.clear()
+        try:
+            await self._sink.admit_lines(message.data, cluster_tag)
+            self.counters.messages += 1
+            self.counters.payload_bytes += len(message.data)
+        except MetricStoreError as error:
+            self._count_drop(message.subject, str(error))
+        finally:
+            self._handing_over -= 1
+            self._idle.set()
+
+    async def _until_idle(self) -> None:
+        """Waits until nothing that was received is left to hand over."""
+        while self._handing_over or any(subscription.pending_msgs for subscription in self._subscriptions):
+            self._idle.clear()
+            await self._idle.wait()
+
+    # --- what nats-py tells
+
+    async def _on_error(self, error: Exception) -> None:
+        if isinstance(error, nats.errors.SlowConsumerError):
+            self._count_drop(error.subject, "the writer is behind")
+        elif isinstance(error, nats.errors.Error | OSError):
+            self._log_problem(error)
+        else:  # raised by `_receive`: our fault
+            logger.error("%s: a message could not be handed over", self._name, exc_info=error)
+
+    async def _on_disconnected(self) -> None:
+        await self._set_connected(False)
+
+    async def _on_reconnected(self) -> None:
+        await self._set_connected(True)
+
+    # --- telling others
+
+    async def _set_connected(self, connected: bool) -> None:
+        if connected == self.connected:
+            return
+        self.connected = connected
+        self._problems.clear()
+        if connected:
+            self.counters.connections += 1
+            subjects = ", ".join(subscription.subscribe_to for subscription in self._config.subscriptions)
+            logger.info("%s: connected to %s, subscribed to %s", self._name, self._server(), subjects)
+        elif not self._stopping:
+            logger.warning("%s: connection lost; trying again every %d s", self._name, RECONNECT_SECONDS)
+        await self._on_change()
+
+    def _server(self) -> str:
+        """The server we are connected to, without the password its URL may hold."""
+        url = self._client.connected_url if self._client is not None else None
+        return f"{url.hostname}:{url.port}" if url is not None else "no server"
+
+    def _log_problem(self, error: Exception) -> None:
+        """Logs a problem once in each state of the connection: servers that are down are tried every second."""
+        problem = f"{type(error).__name__}: {error}"
+        if problem not in self._problems and len(self._problems) < PROBLEMS_LOGGED_MAX:
+            self._problems.add(problem)
+            logger.warning("%s: %s", self._name, problem)
+
+    def _count_drop(self, subject: str, why: str) -> None:
+        self.counters.dropped += 1
+        self._sink.counters.dropped += 1
+        now = time.monotonic()
+        if now >= self._next_drop_log:
+            self._next_drop_log = now + LOG_INTERVAL_SECONDS
+            count = self.counters.dropped - self._dropped_logged
+            self._dropped_logged = self.counters.dropped
+            logger.error("%s: %d messages lost, the last one of %s: %s", self._name, count, subject, why)
+
+
+@asynccontextmanager
+async def subscribed(
+    configs: Sequence[NatsConfig], sink: LineSink, set_health: Callable[[bool], Awaitable[None]]
+) -> AsyncIterator[list[NatsSubscriber]]:
+    """Takes messages in while the context lasts; at its end, what was received is handed over first.
+
+    Args:
+        configs: One for each connection.
+        sink: Takes the payloads.
+        set_health: Told whether all connections are up, whenever that changes.
+
+    Raises:
+        ConfigError: A credentials file cannot be used.
+    """
+
+    async def on_change() -> None:
+        await set_health(all(subscriber.connected for subscriber in subscribers))
+
+    subscribers = [NatsSubscriber(config, sink, on_change, f"nats[{index}]") for index, config in enumerate(configs)]
+    if subscribers:
+        await set_health(False)
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(subscriber.run(), name="nats") for subscriber in subscribers]
+        try:
+            yield subscribers
+        finally:
+            await asyncio.gather(*(subscriber.drain() for subscriber in subscribers))
+            for task in running:
+                task.cancel()
+
+
+def _check_credentials(path: str, name: str) -> None:
+    """Finds out at the start what would make nats-py read for ever, or fail at every attempt."""
+    if not path:
+        return
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{name}.creds-file-path", path, f"cannot be read: {error.strerror}") from None
+    lines = content.splitlines()
+    for marker in _CREDENTIAL_MARKERS:
+        if not any(marker in line for line in lines[:-1]):
+            raise ConfigError(f"{name}.creds-file-path", path, f"has no line `-----{marker.decode()}-----`")
+    seed = next(after for line, after in pairwise(lines) if _CREDENTIAL_MARKERS[1] in line)
+    try:
+        nkeys.from_seed(bytearray(seed.strip())).wipe()
+    except Exception:
+        raise ConfigError(f"{name}.creds-file-path", path, "holds a seed that is no nkey") from None

@@ -1,0 +1,65 @@
+"""The gRPC server: where it listens, which services it has, and how large a message may be."""
+
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ccms.v1.metric_store_service_pb2 import DESCRIPTOR
+from ccms.v1.metric_store_service_pb2_grpc import add_MetricStoreServiceServicer_to_server
+from ccms_server.listen import Endpoint
+from ccms_server.rpc.health import HealthState
+from ccms_server.rpc.service import MetricStoreServicer
+from ccms_server.service import MetricService
+
+SERVICE_NAME: Final = DESCRIPTOR.services_by_name["MetricStoreService"].full_name
+SENT_MESSAGE_BYTES_MAX: Final = 4 << 20
+"""What clients take unless told otherwise; the largest messages sent are 120 KiB of values and a header."""
+REQUEST_OVERHEAD_BYTES: Final = 4096
+"""What a request may be larger than the payload it carries."""
+
+
+def create_server(request_bytes: int) -> aio.Server:
+    """Makes a server without services, which can be bound to its addresses before the store is ready."""
+    return aio.server(
+        options=[
+            ("grpc.max_receive_message_length", min(request_bytes + REQUEST_OVERHEAD_BYTES, 2**31 - 1)),
+            ("grpc.max_send_message_length", SENT_MESSAGE_BYTES_MAX),
+            ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake to be told of
+        ]
+    )
+
+
+def bind_server(server: aio.Server, endpoint: Endpoint) -> Endpoint:
+    """Listens on an address.
+
+    Returns:
+        The address, with the port that was free where it asks for port 0.
+
+    Raises:
+        OSError: It is taken, or no address of this machine.
+    """
+    try:
+        port = server.add_insecure_port(endpoint.authority)
+    except RuntimeError:
+        raise OSError(errno.EADDRINUSE, f"cannot listen on {endpoint.authority}: it is taken") from None
+    return Endpoint(endpoint.host, port)
+
+
+@asynccontextmanager
+async def serving(
+    server: aio.Server, service: MetricService, health_state: HealthState, *, grace_seconds: float
+) -> AsyncIterator[None]:
+    """Answers calls while the context lasts; at its end, running calls have some time to finish."""
+    add_MetricStoreServiceServicer_to_server(MetricStoreServicer(service), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
+    reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(grace_seconds)

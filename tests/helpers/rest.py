@@ -1,0 +1,46 @@
+"""A client for the REST API that sends GET requests with bodies, as cc-backend does."""
+
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+class RestClient:
+    def __init__(self, session, base_url):
+        self.base_url = base_url
+        self._session = session
+
+    async def send(self, method, path, body=b"", headers=None):
+        """Sends a request without any headers but those needed, and reads the answer."""
+        data = body.encode() if isinstance(body, str) else body
+        # A plain string would be normalised, and lose its doubled slash.
+        url = f"{self.base_url}{path}"
+        async with self._session.request(
+            method, url, data=data, headers=headers, skip_auto_headers=("Content-Type", "User-Agent")
+        ) as response:
+            return Answer(response.status, dict(response.headers), await response.read())
+
+    async def write(self, lines, path="/api/write"):
+        return await self.send("POST", path, lines)
+
+    async def query(self, body, path="/api/query"):
+        return await self.send("GET", path, json.dumps(body))
+
+
+@asynccontextmanager
+async def rest_client(base_url):
+    async with aiohttp.ClientSession() as session:
+        yield RestClient(session, base_url)

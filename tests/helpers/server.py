@@ -1,0 +1,137 @@
+"""The real server: inside this process, or as a process of its own."""
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ccms_client import MetricStoreClient
+from ccms_server.app import run
+from ccms_server.config import parse_config
+from helpers.rest import rest_client
+from helpers.waiting import DEADLINE_SECONDS
+
+METRICS = {"cpu_load": {"frequency": 60}, "flops_any": {"frequency": 60, "aggregation": "sum"}}
+
+
+def config_text(metrics=METRICS, nats=(), **sections):
+    """A configuration on free ports that keeps samples for ever."""
+    return json.dumps(
+        {
+            "metrics": metrics,
+            "http-api": {"address": "127.0.0.1:0"},
+            "grpc-api": {"address": "127.0.0.1:0"},
+            "retention-in-memory": "0",
+            "nats": list(nats),
+            **sections,
+        }
+    )
+
+
+class Server:
+    """A server that runs, with a client for each protocol."""
+
+    def __init__(self, rest, grpc, grpc_address):
+        self.rest = rest
+        self.grpc = grpc
+        self.grpc_address = grpc_address
+
+
+class ServerInside(Server):
+    """A server in this process, whose insides can be seen."""
+
+    def __init__(self, rest, grpc, grpc_address, running, stop, task):
+        super().__init__(rest, grpc, grpc_address)
+        self.service = running.service
+        self.nats = running.nats
+        self.stop = stop
+        self.task = task
+
+
+@asynccontextmanager
+async def server_inside(**config):
+    """Runs the whole application in this process."""
+    loop = asyncio.get_running_loop()
+    up, stop = loop.create_future(), asyncio.Event()
+    task = asyncio.create_task(run(parse_config(config_text(**config)), started=up.set_result, stop=stop))
+    await asyncio.wait({task, up}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        await task  # raises what kept it from starting
+    running = up.result()
+    grpc_address = running.endpoints.grpc[0].authority
+    try:
+        async with (
+            rest_client(f"http://{running.endpoints.http[0].authority}") as rest,
+            MetricStoreClient.connect(grpc_address) as grpc,
+        ):
+            yield ServerInside(rest, grpc, grpc_address, running, stop, task)
+    finally:
+        stop.set()
+        await asyncio.wait({task})
+    await task
+
+
+class ServerProcess(Server):
+    """A server of its own process, as users run it."""
+
+    def __init__(self, rest, grpc, grpc_address, process, log):
+        super().__init__(rest, grpc, grpc_address)
+        self.process = process
+        self.log = log
+
+    def resident_bytes(self):
+        """Memory the process has in use."""
+        return self._status_bytes("VmRSS")
+
+    def resident_peak_bytes(self):
+        """Memory the process had in use at most."""
+        return self._status_bytes("VmHWM")
+
+    async def terminate(self):
+        """Sends SIGTERM and waits; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self.process.wait()
+
+    def _status_bytes(self, key):
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(re.search(rf"^{key}:\s+(\d+) kB", status, re.MULTILINE)[1])
+
+
+@asynccontextmanager
+async def server_process(directory, **config):
+    """Runs `python -m ccms_server` with a configuration file in a directory."""
+    path = directory / "config.json"
+    path.write_text(config_text(**config))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ccms_server", "-config", str(path), stderr=asyncio.subprocess.PIPE
+    )
+    log = []
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            http, grpc_address = await _addresses(process, log)
+        reading = asyncio.create_task(_read_log(process, log))
+        async with rest_client(http) as rest, MetricStoreClient.connect(grpc_address) as grpc:
+            yield ServerProcess(rest, grpc, grpc_address, process, log)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    await reading
+
+
+async def _addresses(process, log):
+    """Reads the log up to the line that says where the server listens."""
+    async for line in process.stderr:
+        log.append(line.decode())
+        if found := re.search(r"REST on (http://\S+), gRPC on (\S+)$", log[-1]):
+            return found[1], found[2]
+    raise AssertionError(f"the server did not start: {''.join(log)}")
+
+
+async def _read_log(process, log):
+    async for line in process.stderr:
+        log.append(line.decode())
