@@ -52,7 +52,7 @@ constraints:  ## Pin the newest release of every dependency in constraints.txt
 	rm -rf build/constraints
 
 bench: $(INSTALLED)  ## Measure; BENCH_ARGS chooses what
-	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:  ## Remove everything that can be made again
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis bench-results

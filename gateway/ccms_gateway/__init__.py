@@ -2,5 +2,6 @@
 
 from ccms_gateway.app import create_app
 from ccms_gateway.backend import Backend
+from ccms_gateway.server import serving
 
-__all__ = ["Backend", "create_app"]
+__all__ = ["Backend", "create_app", "serving"]

@@ -4,7 +4,7 @@ from aiohttp import hdrs, web
 
 from ccms_gateway.backend import Backend
 from ccms_gateway.errors import Handler, errors_as_json
-from ccms_gateway.query import QUERY_BYTES_MAX, QueryHandler
+from ccms_gateway.query import QueryHandler
 from ccms_gateway.write import WriteHandler
 
 
@@ -15,7 +15,7 @@ def create_app(backend: Backend, *, request_bytes: int) -> web.Application:
         backend: Where samples go to and come from.
         request_bytes: Largest body of a write.
     """
-    app = web.Application(client_max_size=max(request_bytes, QUERY_BYTES_MAX), middlewares=[errors_as_json])
+    app = web.Application(middlewares=[errors_as_json])
     write, query = WriteHandler(backend, request_bytes), QueryHandler(backend)
     # The predecessor answers GET, which browsers cannot send with a body, and Go's router makes that HEAD as well.
     _add_routes(app, (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST), "api/query", query.handle)
@@ -25,5 +25,6 @@ def create_app(backend: Backend, *, request_bytes: int) -> web.Application:
 
 def _add_routes(app: web.Application, methods: tuple[str, ...], path: str, handler: Handler) -> None:
     """Routes a path with one leading slash or two (base URLs that end in one), and with or without a trailing slash."""
-    for method in methods:
-        app.router.add_route(method, f"/{{leading:/?}}{path}{{trailing:/?}}", handler)
+    for spelling in (f"/{path}", f"/{path}/", f"//{path}", f"//{path}/"):
+        for method in methods:
+            app.router.add_route(method, spelling, handler)

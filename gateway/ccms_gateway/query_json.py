@@ -83,5 +83,5 @@ def decode_query(body: bytes, *, resample: bool = True) -> QueryRequest:
     """
     try:
         return _decoder.decode(body).to_model(resample=resample)
-    except msgspec.DecodeError as error:  # also covers wrong types
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the first covers wrong types as well
         raise InvalidRequestError("body", str(error)) from None

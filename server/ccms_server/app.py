@@ -7,17 +7,15 @@ NOT_SERVING -> NATS drained -> REST and gRPC stopped -> writer drained
 import asyncio
 import logging
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import web
 from grpc import aio
 
-from ccms_gateway import create_app
+import ccms_gateway
 from ccms_server.config import Config, split_address
 from ccms_server.ingest.nats import NatsSubscriber, subscribed
 from ccms_server.listen import Endpoint, bind, close_all, endpoint, ip_addresses
@@ -80,7 +78,8 @@ async def run(
         await health.set_serving(False)
         await stack.enter_async_context(service.running())
         await stack.enter_async_context(serving(grpc_server, service, health, grace_seconds=GRACE_SECONDS))
-        await stack.enter_async_context(_serving_http(sockets, service, config.limits.request_bytes))
+        rest = ccms_gateway.create_app(service, request_bytes=config.limits.request_bytes)
+        await stack.enter_async_context(ccms_gateway.serving(rest, sockets, grace_seconds=GRACE_SECONDS))
         await health.set_serving(True)
         subscribers = await stack.enter_async_context(subscribed(config.nats, service, health.set_nats))
         stack.push_async_callback(health.set_serving, False)
@@ -114,27 +113,6 @@ def _bind_grpc(server: aio.Server, address: str) -> tuple[Endpoint, ...]:
         bound.append(bind_server(server, Endpoint(ip, port)))
         port = bound[-1].port
     return tuple(bound)
-
-
-@asynccontextmanager
-async def _serving_http(
-    sockets: Sequence[socket.socket], service: MetricService, request_bytes: int
-) -> AsyncIterator[None]:
-    """Serves the REST API while the context lasts; at its end, running requests have some time to finish."""
-    runner = web.AppRunner(
-        create_app(service, request_bytes=request_bytes),
-        access_log=None,
-        handle_signals=False,
-        handler_cancellation=True,  # nobody waits for the answer to a closed connection
-        shutdown_timeout=GRACE_SECONDS,
-    )
-    await runner.setup()
-    try:
-        for each in sockets:
-            await web.SockSite(runner, each).start()
-        yield
-    finally:
-        await runner.cleanup()
 
 
 def _log_start(endpoints: Endpoints) -> None:

@@ -90,21 +90,26 @@ class MetricService:
         """Serves requests while the context lasts; at its end, what was taken in is written first.
 
         Raises:
-            Exception: Whatever ended the writer, if it was not the end of the context.
+            ExceptionGroup: The writer failed.
         """
         loop = asyncio.get_running_loop()
         slow = loop.call_later(SLOW_START_SECONDS, logger.info, "compiling, which only the first start has to do")
         await loop.run_in_executor(self._readers, warm_up)
         slow.cancel()
+        failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._writer.run(), name="writer")
             self._state = "serving"
             try:
                 yield
+            except Exception as error:  # raised below as it is, rather than in a group
+                failure = error
             finally:
                 self._state = "stopping"
                 self._writer.close()
         self._readers.shutdown(wait=True)
+        if failure is not None:
+            raise failure
 
     async def write_lines(self, payload: bytes, default_cluster: str) -> WriteReport:
         """Stores a batch of line protocol.

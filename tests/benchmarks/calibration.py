@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable
 
-from tests.benchmarks.payloads import STAMP, host_batches
+from benchmarks.payloads import STAMP, host_batches
 
 VALUES = 100_000
 HOSTS = 50

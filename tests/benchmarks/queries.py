@@ -6,9 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
 
-from tests.benchmarks.load import cpu_seconds
+from benchmarks.load import cpu_seconds
 
-JOB_METRICS = "flops_any mem_bw ipc clock cpu_power acc_utilization acc_power cpu_user ib_recv ib_xmit".split()
+JOB_METRICS = [
+    "flops_any",
+    "mem_bw",
+    "ipc",
+    "clock",
+    "cpu_power",
+    "acc_utilization",
+    "acc_power",
+    "cpu_user",
+    "ib_recv",
+    "ib_xmit",
+]
 JOB_HOSTS = 16
 THREADS = 64
 REPETITIONS_MAX = 300

@@ -24,7 +24,9 @@ FOREVER = 1 << 61
 
 def sealed_bytes_per_sample(lines_max: int | None = None) -> float:
     """Bytes of the sealed tiles of a 32-node job over a day, per sample; aggregates and indexes included."""
-    store = Store([Metric(name, 60, rule) for name, rule in METRICS.items()], series_max=1000, open_window_bytes=1 << 28)
+    store = Store(
+        [Metric(name, 60, rule) for name, rule in METRICS.items()], series_max=1000, open_window_bytes=1 << 28
+    )
     with gzip.open(EMMY) as file:
         payload = file.read()
     if lines_max is not None:

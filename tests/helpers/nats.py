@@ -1,12 +1,16 @@
 """A real nats-server on a free port, which can be killed and started again on the same one."""
 
 import asyncio
+import base64
+import json
+import os
 import re
 import sysconfig
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import nats
+import nkeys
 
 from helpers.waiting import DEADLINE_SECONDS
 
@@ -67,3 +71,51 @@ async def publisher(server, **options):
         yield client
     finally:
         await client.close()
+
+
+def operator_mode(directory):
+    """Makes a broker's configuration that asks for signed tokens, and a credentials file that it takes.
+
+    Returns:
+        Arguments of nats-server, and the path of the credentials file.
+    """
+    operator, account, user = (
+        nkeys.from_seed(bytearray(nkeys.encode_seed(os.urandom(32), prefix)))
+        for prefix in (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_USER)
+    )
+    unlimited = dict.fromkeys(("subs", "data", "payload"), -1)
+    account_limits = unlimited | dict.fromkeys(("conn", "leaf", "imports", "exports"), -1) | {"wildcards": True}
+    account_token = _token(operator, account, {"type": "account", "limits": account_limits})
+    config, credentials = directory / "nats.conf", directory / "user.creds"
+    config.write_text(
+        f"operator: {_token(operator, operator, {'type': 'operator'})}\n"
+        f"resolver: MEMORY\nresolver_preload: {{ {account.public_key.decode()}: {account_token} }}\n"
+    )
+    credentials.write_text(
+        f"-----BEGIN NATS USER JWT-----\n{_token(account, user, {'type': 'user', **unlimited})}\n"
+        "------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n------END USER NKEY SEED------\n"
+    )
+    return ("--config", str(config)), credentials
+
+
+def _token(issuer, subject, claims):
+    """A JSON web token with NATS's own kind of signature."""
+    payload = {
+        "jti": subject.public_key.decode(),
+        "iat": 1_700_000_000,
+        "iss": issuer.public_key.decode(),
+        "sub": subject.public_key.decode(),
+        "name": claims["type"],
+        "nats": {"version": 2, **claims},
+    }
+    signed = f"{_base64url(_json({'typ': 'JWT', 'alg': 'ed25519-nkey'}))}.{_base64url(_json(payload))}"
+    return f"{signed}.{_base64url(issuer.sign(signed.encode()))}"
+
+
+def _json(content):
+    return json.dumps(content).encode()
+
+
+def _base64url(content):
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")

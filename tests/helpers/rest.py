@@ -1,5 +1,6 @@
 """A client for the REST API that sends GET requests with bodies, as cc-backend does."""
 
+import io
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class RestClient:
     async def send(self, method, path, body=b"", headers=None):
         """Sends a request without any headers but those needed, and reads the answer."""
         data = body.encode() if isinstance(body, str) else body
+        data = io.BytesIO(data) if isinstance(data, bytes) and len(data) > 1 << 20 else data  # as aiohttp wants it
         # A plain string would be normalised, and lose its doubled slash.
         url = f"{self.base_url}{path}"
         async with self._session.request(

@@ -6,7 +6,7 @@ DEADLINE_SECONDS = 30.0
 
 
 async def eventually(condition, what, *, seconds=DEADLINE_SECONDS):
-    """Returns the first true value of `condition`, which may be async; after a while, fails and says `what` was awaited."""
+    """Returns the first true value of `condition`, which may be async; after a while fails, saying what was awaited."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     while True:

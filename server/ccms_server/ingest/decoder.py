@@ -168,9 +168,9 @@ class LineDecoder:
     def _take_over(self, carried: Carried) -> None:
         """Brings up to date what the kernel has carried on."""
         carried.time = int(self._state[TIME])
-        if self._state[HOST] != NO_NAME:  # else no known line came behind the one that set these names
-            carried.host = self._keys.name(int(self._state[HOST]))
-            carried.cluster = self._keys.name(int(self._state[CLUSTER]))
+        host, cluster = int(self._state[HOST]), int(self._state[CLUSTER])
+        if NO_NAME not in (host, cluster):  # else no known line came behind the one that set these names
+            carried.host, carried.cluster = self._keys.name(host), self._keys.name(cluster)
 
     def _hand_over(self, carried: Carried) -> None:
         state, keys = self._state, self._keys

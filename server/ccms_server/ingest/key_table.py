@@ -195,13 +195,13 @@ def find_key(text: View, begin: int, end: int, keys: KeyViews) -> int:
     """The entry of the key text[begin:end]; NO_ENTRY if it is not known."""
     hashed = _hash(text, begin, end, keys.seed)
     mask = (size_of(keys.slots) >> 3) - 1
-    place = np.int64(hashed) & mask
+    place = int(np.int64(hashed)) & mask
     slot = word_at(keys.slots, place << 3)
     while slot != 0:
         if slot >> _HASH_BITS == hashed:
-            index = np.int64(slot & _LOW_HALF)
+            index = int(np.int64(slot & _LOW_HALF))
             if length_of(keys, index) == end - begin and is_key_at(text, begin, keys, index):
-                return int(index)
+                return index
         place = (place + 1) & mask
         slot = word_at(keys.slots, place << 3)
     return NO_ENTRY
@@ -210,7 +210,8 @@ def find_key(text: View, begin: int, end: int, keys: KeyViews) -> int:
 @kernel
 def is_key_at(text: View, position: int, keys: KeyViews, index: int) -> bool:
     """Whether a text goes on with a key. Precondition: position + length of the key <= size of the text."""
-    offset, length = np.int64(word_at(keys.entries, index * ENTRY_BYTES)), length_of(keys, index)
+    offset = int(np.int64(word_at(keys.entries, index * ENTRY_BYTES)))
+    length = length_of(keys, index)
     if length < WORD_BYTES:
         for at in range(length):  # noqa: SIM110 (numba has no generators)
             if byte_at(text, position + at) != byte_at(keys.arena, offset + at):

@@ -209,7 +209,7 @@ class LineReader:
         metric_id = self._metric_id(measurement)
         if metric_id is None:
             return IgnoredLine(measurement)
-        path, is_cluster_implicit = self._path(b"" if tags is None else tags, carried)
+        path, is_cluster_implicit = self._path(tags, carried)
         carried.cluster, carried.host = path[0], path[1]
         value, timestamp_text = _read_value(b"" if fields is None else fields.lstrip(b" "))
         timestamp = _read_timestamp(timestamp_text) if timestamp_text else carried.time
@@ -226,9 +226,9 @@ class LineReader:
             raise LineRejectedError(RejectReason.MALFORMED_LINE, "line begins with a comma, not with a measurement")
         return self._catalog.metric_id(_unescaped(_decoded(measurement)))
 
-    def _path(self, tags: bytes, carried: Carried) -> tuple[tuple[str, ...], bool]:
+    def _path(self, tags: bytes | None, carried: Carried) -> tuple[tuple[str, ...], bool]:
         """Path of the series that the tags name, and whether its cluster is implicit."""
-        cluster, host, kind, kind_id, subkind, subkind_id = _read_tags(_decoded(tags))
+        cluster, host, kind, kind_id, subkind, subkind_id = _read_tags(tags)
         if not host:
             raise LineRejectedError(RejectReason.MISSING_HOST, "line has no tag hostname or host")
         if host != carried.host:
@@ -266,36 +266,38 @@ TAG_PLACES: Final = {
 }
 """Where `_read_tags` puts the text of each tag that counts."""
 
-_UNESCAPED_COMMA: Final = re.compile(r"(?<!\\),")
-_ESCAPE: Final = re.compile(r"\\([ ,=])")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _UNSAFE_DIRECTORY: Final = re.compile(r"[\x00-\x1f\x7f/\\]|\.\.|^\.$")
 
 
-def _read_tags(tags: str) -> list[str]:
+def _read_tags(tags: bytes | None) -> list[str]:
     """Texts of the tags that count, in the order of `TAG_PLACES`; empty for those that are absent."""
     found = [""] * 6
-    if not tags:
+    if tags is None:
         return found
-    is_escaped = "\\" in tags
-    for tag in _UNESCAPED_COMMA.split(tags) if is_escaped else tags.split(","):
-        name, equals, text = _cut_escaped(tag) if is_escaped else tag.partition("=")
-        if not equals or not name:
-            raise LineRejectedError(RejectReason.MALFORMED_LINE, f"tag {shown(tag)} is not of the form name=text")
-        if "=" in text and (not is_escaped or _cut_escaped(text)[1]):
-            raise LineRejectedError(RejectReason.MALFORMED_LINE, f"tag {shown(tag)} has a second equals sign")
-        place = TAG_PLACES.get(_unescaped(name))
+    joined = _decoded(tags)
+    is_escaped = "\\" in joined
+    if is_escaped:
+        joined = _ESCAPE.sub(_hidden, joined)
+    for tag in joined.split(","):
+        name, _, text = tag.partition("=")
+        if not name or tag.count("=") != 1:
+            raise LineRejectedError(
+                RejectReason.MALFORMED_LINE, f"tag {shown(tag.translate(_REVEALED))} is not of the form name=text"
+            )
+        place = TAG_PLACES.get(name)
         if place is not None:
-            found[place] = _unescaped(text)
-    return found
+            found[place] = text
+    return [text.translate(_REVEALED) for text in found] if is_escaped else found
 
 
-def _cut_escaped(tag: str) -> tuple[str, str, str]:
-    """Like `tag.partition("=")`, but passes over equals signs behind a backslash."""
-    end = tag.find("=")
-    while end > 0 and tag[end - 1] == "\\":
-        end = tag.find("=", end + 1)
-    return (tag, "", "") if end < 0 else (tag[:end], "=", tag[end + 1 :])
+_HIDDEN: Final = {" ": "\ud800", ",": "\ud801", "=": "\ud802"}
+"""Stand for escaped separators while text is split at those that are none. UTF-8 does not yield these characters."""
+_REVEALED: Final = str.maketrans({hidden: separator for separator, hidden in _HIDDEN.items()})
+
+
+def _hidden(escape: re.Match[str]) -> str:
+    return _HIDDEN[escape[1]]
 
 
 def _check_directory(what: str, name: str) -> None:
@@ -425,6 +427,9 @@ def _decoded(text: bytes) -> str:
         return text.decode()
     except UnicodeDecodeError:
         raise LineRejectedError(RejectReason.INVALID_UTF8, f"{shown(text)} is not valid UTF-8") from None
+
+
+_ESCAPE: Final = re.compile(r"\\([ ,=])")
 
 
 def _unescaped(text: str) -> str:

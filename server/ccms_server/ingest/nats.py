@@ -116,6 +116,11 @@ class NatsSubscriber:
         self._next_drop_log = 0.0
         _check_credentials(config.creds_file_path, name)
 
+    @property
+    def waiting(self) -> int:
+        """Messages that were received and not handed over yet."""
+        return self._handing_over + sum(subscription.pending_msgs for subscription in self._subscriptions)
+
     async def run(self) -> None:
         """Connects, subscribes and stays connected, until drained or cancelled; never gives up."""
         while not self._stopping:
@@ -146,8 +151,7 @@ class NatsSubscriber:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._until_idle()
         except TimeoutError:
-            waiting = sum(subscription.pending_msgs for subscription in self._subscriptions) + self._handing_over
-            logger.error("%s: %d received messages could not be handed over in time", self._name, waiting)
+            logger.error("%s: %d received messages could not be handed over in time", self._name, self.waiting)
 
     async def _connect(self, client: Client, closed: asyncio.Event) -> None:
         async def on_closed() -> None:
@@ -199,7 +203,7 @@ class NatsSubscriber:
 
     async def _until_idle(self) -> None:
         """Waits until nothing that was received is left to hand over."""
-        while self._handing_over or any(subscription.pending_msgs for subscription in self._subscriptions):
+        while self.waiting:
             self._idle.clear()
             await self._idle.wait()
 

@@ -1,0 +1,88 @@
+"""What the README shows works as printed; only ports are replaced by free ones."""
+
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from helpers.server import server_process
+
+from ccms_server.config import load_config
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def block(language, containing):
+    """The one code block of a language that holds a text."""
+    blocks = [text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if containing in text]
+    assert len(blocks) == 1, (containing, len(blocks))
+    return blocks[0]
+
+
+async def run(*command):
+    """Runs a command in the project's folder, and returns what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return out.decode()
+
+
+@pytest.fixture
+async def server(tmp_path):
+    metrics = json.loads((ROOT / "configs" / "config.json").read_text())["metrics"]
+    async with server_process(tmp_path, metrics=metrics) as server:
+        yield server
+
+
+def on_its_ports(text, server):
+    rest = urlsplit(server.rest.base_url)
+    return text.replace("localhost:8082", rest.netloc).replace("localhost:8083", server.grpc_address)
+
+
+async def shell(text, server):
+    return await run("bash", "-euo", "pipefail", "-c", on_its_ports(text, server))
+
+
+def test_the_first_commands_are_run_and_test():
+    commands = re.search(r"```sh\n(.*?)```", README, re.DOTALL)[1].splitlines()
+    assert [command.split("#")[0].strip() for command in commands] == ["make run", "make test"]
+    config = load_config(ROOT / "configs" / "config.json")
+    assert (config.http_api.address, config.grpc_api.address) == ("localhost:8082", "localhost:8083")
+
+
+async def test_a_sample_written_with_curl_is_found_with_curl(server):
+    assert await shell(block("sh", "/api/write?cluster=alpha"), server) == ""
+    answer = json.loads(await shell(block("sh", '"queries": ['), server))
+    [[series]] = answer["results"]
+    assert series["data"][-1] == series["max"] == 1.5
+    assert list(series) == re.findall(r'"(\w+)":', re.search(r'`\{"results":\[\[(.*?)\]\]\}`', README)[1])
+
+
+async def test_the_client_reads_what_it_wrote(server):
+    printed = await run(sys.executable, "-c", on_its_ports(block("python", "MetricStoreClient"), server))
+    assert "2.5" in printed
+    assert "Statistics(" in printed
+
+
+async def test_a_days_measurements_can_be_posted(server):
+    printed = await shell(block("sh", "emmy-1403244"), server)
+    assert printed == ""
+    query = {"metric": "cpu_load", "host": "e0102"}
+    span = {"cluster": "emmy", "from": 1608923076, "to": 1608923076 + 86400}
+    answer = await server.rest.query({**span, "queries": [query]})
+    assert answer.json["results"][0][0]["data"][0] == 4.01
+
+
+def test_every_key_of_the_configuration_is_explained():
+    """The table names each key that the reader of the configuration knows."""
+    table = README[README.index("## Configuration") : README.index("## Line protocol")]
+    text = (ROOT / "server" / "ccms_server" / "config.py").read_text()
+    known = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', text[text.index("def _read_metrics") :]))
+    assert len(known) > 15
+    assert {key for key in known if key not in table} == set()

@@ -1,0 +1,252 @@
+"""The REST API beyond what is recorded of the predecessor: paths, methods, limits, and the form of its errors."""
+
+import json
+
+import pytest
+from helpers.server import server_inside
+
+from ccms_server.errors import NotReadyError, QueueFullError
+from ccms_server.service import MetricService
+
+LINE = "cpu_load,hostname=n1 value=1.5 1700000000\n"
+QUERY = {
+    "cluster": "alex",
+    "from": 1_700_000_000,
+    "to": 1_700_000_060,
+    "queries": [{"metric": "cpu_load", "host": "n1"}],
+}
+
+
+@pytest.fixture
+async def rest():
+    async with server_inside() as server:
+        yield server.rest
+
+
+async def written(rest):
+    assert (await rest.write(LINE, "/api/write?cluster=alex")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/api/query", "/api/query/", "//api/query", "//api/query/", "/api/query?version=v2"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_queries_are_answered_at(rest, method, path):
+    await written(rest)
+    answer = await rest.send(method, path, json.dumps(QUERY))
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.json["results"][0][0]["data"] == [1.5]
+
+
+@pytest.mark.parametrize("path", ["/api/write", "/api/write/", "//api/write", "//api/write/"])
+async def test_lines_are_taken_at(rest, path):
+    answer = await rest.write(LINE, f"{path}?cluster=alex")
+    assert (answer.status, answer.body, answer.headers["Content-Length"]) == (200, b"", "0")
+    assert (await rest.query(QUERY)).json["results"][0][0]["data"] == [1.5]
+
+
+async def test_the_cluster_parameter_is_percent_decoded(rest):
+    assert (await rest.write(LINE, "/api/write?cluster=al%65x")).status == 200
+    assert "data" in (await rest.query(QUERY)).json["results"][0][0]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/api/write", "POST"),
+        ("PUT", "/api/write/", "POST"),
+        ("DELETE", "/api/query", "GET, HEAD, POST"),
+    ],
+)
+async def test_other_methods_are_not_allowed(rest, method, path, allowed):
+    answer = await rest.send(method, path)
+    assert (answer.status, answer.headers["Allow"]) == (405, allowed)
+    assert_error(answer, "Method Not Allowed", path)
+
+
+@pytest.mark.parametrize("path", ["/", "/api", "/api/nothing", "/api/queries", "/API/query", "/api/query/more"])
+async def test_other_paths_are_not_found(rest, path):
+    answer = await rest.send("GET", path)
+    assert answer.status == 404
+    assert_error(answer, "Not Found", path)
+
+
+def assert_error(answer, status, *parts):
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.json.keys() == {"status", "error"}
+    assert answer.json["status"] == status
+    for part in parts:
+        assert part in answer.json["error"]
+
+
+async def test_head_is_get_without_the_body(rest):
+    await written(rest)
+    answer = await rest.send("HEAD", "/api/query", json.dumps(QUERY))
+    full = await rest.send("GET", "/api/query", json.dumps(QUERY))
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["Content-Length"] == full.headers["Content-Length"]
+
+
+@pytest.mark.parametrize("content_type", [None, "application/json", "text/plain", "application/x-www-form-urlencoded"])
+async def test_any_content_type_will_do(rest, content_type):
+    headers = {"Content-Type": content_type} if content_type else None
+    assert (await rest.send("POST", "/api/write?cluster=alex", LINE, headers)).status == 200
+    assert (await rest.send("GET", "/api/query", json.dumps(QUERY), headers)).status == 200
+
+
+async def test_null_means_absent(rest):
+    await written(rest)
+    body = QUERY | dict.fromkeys(("with-stats", "with-data", "with-padding", "for-all-nodes"))
+    names = ("type", "type-ids", "subtype", "subtype-ids", "aggreg", "resolution", "scale-by")
+    body["queries"] = [QUERY["queries"][0] | dict.fromkeys(names)]
+    [[series]] = (await rest.query(body)).json["results"]
+    assert (series["data"], series["avg"]) == ([1.5], 1.5)
+    everything_absent = dict.fromkeys(("cluster", "from", "to", "queries", "for-all-nodes"))
+    assert (await rest.query(everything_absent)).json == {"results": []}
+
+
+async def test_unknown_fields_are_ignored(rest):
+    assert (await rest.query(QUERY | {"more": [1]})).status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ("", "body"),
+        ("{", "body"),
+        ("[]", "object"),
+        ('{"cluster": 5}', "$.cluster"),
+        ('{"from": "x"}', "$.from"),
+        ('{"to": 1.5}', "$.to"),
+        ('{"to": 9223372036854775808}', "$.to"),
+        ('{"from": -9223372036854775809}', "$.from"),
+        ('{"with-data": "no"}', "$.with-data"),
+        ('{"queries": {}}', "$.queries"),
+        ('{"queries": [{"metric": "m"}, {"host": []}]}', "$.queries[1].host"),
+        ('{"queries": [{"type-ids": [0]}]}', "$.queries[0].type-ids[0]"),
+        ('{"queries": [{"resolution": "1m"}]}', "$.queries[0].resolution"),
+        ('{"queries": [{"scale-by": true}]}', "$.queries[0].scale-by"),
+        ('{"for-all-nodes": "cpu_load"}', "$.for-all-nodes"),
+        (b'{"cluster": "\xff"}', "body"),
+        ('{"more": ' + "[" * 100_000, "body"),
+    ],
+)
+async def test_a_wrong_type_is_told_by_the_name_of_its_field(rest, body, field):
+    answer = await rest.send("GET", "/api/query", body)
+    assert answer.status == 400
+    assert_error(answer, "Bad Request", field)
+
+
+async def test_rejected_lines_are_explained(rest):
+    lines = [LINE, "cpu_load value=1 1700000000\n", "cpu_load,hostname=n1 value=true\n", "other value=1\n", LINE]
+    answer = await rest.write("".join(lines), "/api/write?cluster=alex")
+    assert answer.status == 400
+    counts = "2 rejected (MISSING_HOST 1, UNSUPPORTED_VALUE 1), 2 stored, 1 ignored; "
+    assert_error(answer, "Bad Request", counts, "line 2: ", "line 3: ")
+    assert (await rest.query(QUERY)).json["results"][0][0]["data"] == [1.5]
+
+
+async def test_of_many_rejected_lines_the_first_are_explained(rest):
+    answer = await rest.write("cpu_load value=1\n" * 1000)
+    assert answer.status == 400
+    assert_error(answer, "Bad Request", "1,000 rejected", "line 16: ")
+    assert "line 17: " not in answer.json["error"]
+
+
+async def test_bodies_over_the_limit_are_too_large():
+    async with server_inside(limits={"request-bytes": 70_000, "queue-bytes": 70_000}) as server:
+        comment = "#" * 70_000
+        assert (await server.rest.write(comment)).status == 200
+        answer = await server.rest.write(comment + "#")
+        assert answer.status == 413
+        assert_error(answer, "Request Entity Too Large", "70,000")
+
+        async def in_chunks():
+            yield comment.encode()
+            yield b"#"
+
+        answer = await server.rest.send("POST", "/api/write", in_chunks())
+        assert answer.status == 413
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_after"), [(QueueFullError(10, 10, retry_after_seconds=3), "3"), (NotReadyError("starting"), "1")]
+)
+async def test_a_server_that_cannot_take_more_says_when_to_come_back(rest, monkeypatch, error, retry_after):
+    async def write_lines(self, payload, default_cluster):
+        raise error
+
+    async def query(self, request):
+        raise error
+        yield
+
+    monkeypatch.setattr(MetricService, "write_lines", write_lines)
+    monkeypatch.setattr(MetricService, "query", query)
+    for answer in (await rest.write(LINE), await rest.query(QUERY)):
+        assert (answer.status, answer.headers["Retry-After"]) == (503, retry_after)
+        assert_error(answer, "Service Unavailable", "try again")
+
+
+async def test_a_defect_is_a_500_that_is_logged_once(rest, monkeypatch, caplog):
+    async def write_lines(self, payload, default_cluster):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(MetricService, "write_lines", write_lines)
+    answer = await rest.write(LINE)
+    assert answer.status == 500
+    assert_error(answer, "Internal Server Error")
+    assert "a defect" not in answer.json["error"]
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+async def test_answers_over_a_limit_are_refused():
+    async with server_inside(limits={"query-points": 100, "query-series": 3}) as server:
+        await written(server.rest)
+        answer = await server.rest.query(QUERY | {"from": 1_700_000_000 - 60 * 100})
+        assert answer.status == 400
+        assert_error(answer, "Bad Request", "101 exceed the limit of 100")
+        answer = await server.rest.query(QUERY | {"queries": QUERY["queries"] * 4})
+        assert answer.status == 400
+
+
+async def test_version_1_does_not_resample(rest):
+    lines = "".join(f"cpu_load,hostname=n1 value={number % 7} {1_700_000_000 + 60 * number}\n" for number in range(300))
+    assert (await rest.write(lines, "/api/write?cluster=alex")).status == 200
+    query = {"metric": "cpu_load", "host": "n1", "resolution": 600}
+    body = {"cluster": "alex", "from": 1_700_000_000, "to": 1_700_018_000, "queries": [query]}
+    for path, resolution, count in [("/api/query?version=v1", 60, 300), ("/api/query?version=v2", 600, 30)]:
+        [[series]] = (await rest.query(body, path)).json["results"]
+        assert (series["resolution"], len(series["data"])) == (resolution, count)
+
+
+async def test_a_long_answer_is_sent_in_pieces_and_complete(rest):
+    values = [number % 1000 / 8 for number in range(200_000)]
+    for start in range(0, len(values), 10_000):
+        lines = "".join(
+            f"cpu_load,hostname=n1 value={values[number]} {1_500_000_000 + 60 * number}\n"
+            for number in range(start, start + 10_000)
+        )
+        assert (await rest.write(lines, "/api/write?cluster=alex")).status == 200
+    body = QUERY | {"from": 1_500_000_000, "to": 1_600_000_000, "queries": QUERY["queries"] * 2}
+    answer = await rest.query(body)
+    assert "Content-Length" not in answer.headers
+    [[first], [second]] = answer.json["results"]
+    assert first == second
+    assert first["data"] == [round(value, 3) for value in values]
+
+
+async def test_an_answer_that_breaks_off_does_not_look_complete(rest, monkeypatch, caplog):
+    original = MetricService.query
+
+    async def query(self, request):
+        for _ in range(3):
+            async for answers in original(self, request):
+                yield answers
+        raise RuntimeError("a defect")
+
+    lines = "".join(f"cpu_load,hostname=n1 value=1.25 {1_500_000_000 + 60 * number}\n" for number in range(200_000))
+    assert (await rest.write(lines, "/api/write?cluster=alex")).status == 200
+    monkeypatch.setattr(MetricService, "query", query)
+    with pytest.raises(Exception, match=r"payload|Connection|disconnect") as raised:
+        await rest.query(QUERY | {"from": 1_500_000_000, "to": 1_600_000_000})
+    assert not isinstance(raised.value, AssertionError)
+    assert len([record for record in caplog.records if record.exc_info]) == 1
