@@ -1,4 +1,4 @@
-"""Reading request bodies, with a limit on size and time."""
+"""Reading request bodies, with limits on size and time."""
 
 import asyncio
 from typing import Final
@@ -6,42 +6,62 @@ from typing import Final
 import aiohttp
 from aiohttp import http_exceptions, web
 
+from ccms_server.errors import QueueFullError
+
 BODY_SECONDS: Final = 30.0
 """Time a client has to send a body, as with the predecessor."""
 
 
-async def read_body(request: web.Request, bytes_max: int) -> bytes:
-    """Reads the whole body.
+class BodyReader:
+    """Reads bodies, as many at a time as there is memory for."""
 
-    Args:
-        request: The request.
-        bytes_max: Largest body that is read, in bytes after decompression.
+    def __init__(self, bytes_max: int) -> None:
+        """Makes a reader for all requests of an application.
 
-    Raises:
-        web.HTTPException: It is too large, too slow or cut short.
-    """
-    if (request.content_length or 0) > bytes_max:
-        raise _too_large(bytes_max)
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            # `request.read` would decompress in steps as large as the limit, and need a multiple of it.
-            async for piece in request.content.iter_any():
-                pieces.append(piece)
-                size += len(piece)
-                if size > bytes_max:
-                    raise _too_large(bytes_max)
-    except TimeoutError:
-        raise web.HTTPRequestTimeout(text=f"the body took longer than {BODY_SECONDS:.0f} s") from None
-    except (
-        web.RequestPayloadError,
-        aiohttp.ClientPayloadError,
-        http_exceptions.HttpProcessingError,
-        ConnectionError,
-    ) as error:
-        raise web.HTTPBadRequest(text=f"the body is incomplete or badly encoded: {error}") from None
-    return b"".join(pieces)
+        Args:
+            bytes_max: Size of all bodies that are being read at the same time.
+        """
+        self._bytes_max = bytes_max
+        self._bytes = 0
+
+    async def read(self, request: web.Request, bytes_max: int) -> bytes:
+        """Reads the whole body.
+
+        Args:
+            request: The request.
+            bytes_max: Largest body that is read, in bytes after decompression.
+
+        Raises:
+            web.HTTPException: It is too large, too slow or cut short.
+            QueueFullError: Too much is being read already.
+        """
+        if (request.content_length or 0) > bytes_max:
+            raise _too_large(bytes_max)
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                # `request.read` would decompress in steps as large as the limit, and need a multiple of it.
+                async for piece in request.content.iter_any():
+                    pieces.append(piece)
+                    size += len(piece)
+                    self._bytes += len(piece)
+                    if size > bytes_max:
+                        raise _too_large(bytes_max)
+                    if self._bytes > self._bytes_max:
+                        raise QueueFullError(self._bytes, self._bytes_max)
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(text=f"the body took longer than {BODY_SECONDS:.0f} s") from None
+        except (
+            web.RequestPayloadError,
+            aiohttp.ClientPayloadError,
+            http_exceptions.HttpProcessingError,
+            ConnectionError,
+        ) as error:
+            raise web.HTTPBadRequest(text=f"the body is incomplete or badly encoded: {error}") from None
+        finally:
+            self._bytes -= size
+        return b"".join(pieces)
 
 
 def _too_large(bytes_max: int) -> web.HTTPException:

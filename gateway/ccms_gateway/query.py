@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ccms_gateway.answer_json import AnswerEncoder
 from ccms_gateway.backend import Backend
-from ccms_gateway.body import read_body
+from ccms_gateway.body import BodyReader
 from ccms_gateway.query_json import decode_query
 from ccms_server.model import QueryRequest, SeriesAnswer
 
@@ -28,12 +28,13 @@ _SERIES_WEIGHT: Final = 100
 class QueryHandler:
     """Answers queries."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, bodies: BodyReader) -> None:
         self._backend = backend
+        self._bodies = bodies
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers with a series or an error for each series asked for."""
-        body = await read_body(request, QUERY_BYTES_MAX)
+        body = await self._bodies.read(request, QUERY_BYTES_MAX)
         asked = decode_query(body, resample=request.rel_url.query.get("version") != "v1")
         pieces: list[bytes] = []
         size = 0

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from ccms_gateway.backend import Backend
-from ccms_gateway.body import read_body
+from ccms_gateway.body import BodyReader
 from ccms_gateway.errors import error_response
 from ccms_server.model import WriteReport
 
@@ -16,13 +16,14 @@ class WriteHandler:
     Collectors take any status but 200 for a failure, and never read the body of the answer: it is empty.
     """
 
-    def __init__(self, backend: Backend, request_bytes: int) -> None:
+    def __init__(self, backend: Backend, bodies: BodyReader, request_bytes: int) -> None:
         self._backend = backend
+        self._bodies = bodies
         self._request_bytes = request_bytes
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers once every good line is stored; bad lines make it a 400 that explains them."""
-        payload = await read_body(request, self._request_bytes)
+        payload = await self._bodies.read(request, self._request_bytes)
         report = await self._backend.write_lines(payload, request.rel_url.query.get("cluster", ""))
         if report.rejected:
             return error_response(HTTPStatus.BAD_REQUEST, describe_rejections(report))

@@ -78,7 +78,8 @@ async def run(
         await health.set_serving(False)
         await stack.enter_async_context(service.running())
         await stack.enter_async_context(serving(grpc_server, service, health, grace_seconds=GRACE_SECONDS))
-        rest = ccms_gateway.create_app(service, request_bytes=config.limits.request_bytes)
+        limits = config.limits
+        rest = ccms_gateway.create_app(service, request_bytes=limits.request_bytes, bodies_bytes=limits.queue_bytes)
         await stack.enter_async_context(ccms_gateway.serving(rest, sockets, grace_seconds=GRACE_SECONDS))
         await health.set_serving(True)
         subscribers = await stack.enter_async_context(subscribed(config.nats, service, health.set_nats))

@@ -1,17 +1,69 @@
-"""The one way a kernel is compiled here: without the GIL, and kept on disk for the next start."""
+"""The one way a kernel is compiled here: without the GIL, and kept on disk for the next start.
 
+numba notices when the file of a kernel changes, but not when a constant or another kernel does that was compiled into
+it. So machine code is kept in a folder named after the text of everything kernels are made of.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
 from collections.abc import Callable
-from typing import TypeVar, cast
+from pathlib import Path
+from typing import Final, TypeVar, cast
 
 import numba
 
+logger = logging.getLogger(__name__)
+
 Function = TypeVar("Function", bound=Callable[..., object])
+
+PACKAGE: Final = Path(__file__).parent
+SOURCES: Final = ("jit.py", "errors.py", "store/*.py", "ingest/*.py")
+"""Where kernels and what they refer to are defined."""
+FOLDER_PREFIX: Final = "kernels-"
 
 
 def kernel(function: Function) -> Function:
-    """Compiles a function over plain arrays and numbers with numba.
+    """Compiles a function over plain arrays and numbers with numba, when it is first called.
 
-    The machine code is cached beside the module, or in the user's cache directory where that cannot be written: only
-    the very first start compiles. Division follows numpy: no exception for a zero divisor.
+    Division follows numpy: no exception for a zero divisor.
     """
-    return cast("Function", numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    return cast("Function", numba.njit(nogil=True, cache=_CACHED, error_model="numpy")(function))
+
+
+def _keep_machine_code() -> bool:
+    """Tells numba where to keep machine code; whether there is such a place."""
+    if "NUMBA_CACHE_DIR" in os.environ:
+        return True
+    for parent in (PACKAGE / "__pycache__", _user_cache() / "cc-metric-store"):
+        folder = parent / f"{FOLDER_PREFIX}{_fingerprint()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:  # a read-only installation, or a user without a home
+            continue
+        if os.access(folder, os.W_OK):
+            for outdated in parent.glob(f"{FOLDER_PREFIX}*"):
+                if outdated != folder:
+                    shutil.rmtree(outdated, ignore_errors=True)
+            numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+            return True
+    logger.warning("no folder to keep compiled code in: every start will compile; set NUMBA_CACHE_DIR to one")
+    return False
+
+
+def _user_cache() -> Path:
+    home = os.path.expanduser("~")  # noqa: PTH111  pathlib raises where there is no home
+    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache")
+
+
+def _fingerprint() -> str:
+    """Identifies the text of all sources, and how they are compiled."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(repr((numba.__version__, numba.config.BOUNDSCHECK)).encode())  # type: ignore[attr-defined]
+    for path in sorted(path for pattern in SOURCES for path in PACKAGE.glob(pattern)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_CACHED: Final = _keep_machine_code()

@@ -37,10 +37,11 @@ def bind(address: str) -> list[socket.socket]:
     Raises:
         OSError: None of them exists on this machine, or one is taken; the message names the address.
     """
+    ips = ip_addresses(address)
     sockets: list[socket.socket] = []
     port = split_address(address)[1]
     try:
-        for ip in ip_addresses(address):
+        for ip in ips:
             sockets.append(_listen(ip, port))
             port = sockets[-1].getsockname()[1]
     except OSError as error:
@@ -57,7 +58,7 @@ def ip_addresses(address: str) -> list[str]:
     """
     host, _ = split_address(address)
     try:
-        found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
     existing = [ip for ip in dict.fromkeys(str(where[0]) for _, _, _, _, where in found) if _exists(ip)]

@@ -98,7 +98,7 @@ class SeriesQuery:
     resolution: int = 0
     """Spacing of the samples wanted, in seconds; 0: as stored."""
     scale_by: float = 0.0
-    """Factor on values and statistics; 0: none."""
+    """Factor on the values and on each statistic; 0: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +143,10 @@ class Statistics:
     avg: float
     max: float
     count: int
+
+    def scaled(self, factor: float) -> "Statistics":
+        """Each value times a factor: with a negative one, `min` is that of the samples as stored, and so the largest."""
+        return Statistics(self.min * factor, self.avg * factor, self.max * factor, self.count)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -126,10 +126,12 @@ def answer(reader: Reader, request: QueryRequest, planned: PlannedSeries) -> Ser
     if not request.with_values and not request.with_statistics:
         return result
     values = reader.values(source.table, source.span, source.host)
-    if query.scale_by not in (0.0, 1.0):
-        values *= query.scale_by
     if request.with_statistics:
         result.statistics = statistics(values)
+    if query.scale_by not in (0.0, 1.0):
+        values *= query.scale_by
+        if result.statistics is not None:
+            result.statistics = result.statistics.scaled(query.scale_by)
     if query.resolution > interval:
         picked = downsample(values, query.resolution // interval)
         if picked is not None:

@@ -63,6 +63,15 @@ async def nats_server(*arguments):
         await server.kill()
 
 
+async def delivered(client):
+    """Returns once the broker has passed on everything that was published.
+
+    A PING of nats-py overtakes what waits to be sent: only the second one is answered after all messages.
+    """
+    await client.flush()
+    await client.flush()
+
+
 @asynccontextmanager
 async def publisher(server, **options):
     """A connection to publish with."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.nats import nats_server, publisher
+from helpers.nats import delivered, nats_server, publisher
 from helpers.server import server_inside
 from helpers.waiting import eventually
 
@@ -115,7 +115,7 @@ async def test_messages_come_out_as_they_went_in(job, order):
             await eventually(lambda: server.nats[0].connected, "a connection to NATS")
             for batch in batches(order(job)):
                 await client.publish(SUBJECT, batch)
-            await client.flush()
+            await delivered(client)
             await eventually(lambda: server.service.counters.stored >= len(job.lines), "all samples stored")
             assert server.nats[0].counters.messages == len(batches(job.lines))
             assert server.nats[0].counters.payload_bytes == sum(map(len, job.lines))

@@ -3,12 +3,13 @@
 import asyncio
 import signal
 import socket
+import sys
 
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from helpers.nats import nats_server, publisher
+from helpers.nats import delivered, nats_server, publisher
 from helpers.server import config_text, server_inside, server_process
 from helpers.waiting import DEADLINE_SECONDS, eventually
 
@@ -78,8 +79,6 @@ async def test_a_taken_port_is_told_by_its_address(tmp_path, section):
 
 
 async def run_to_end(config_path):
-    import sys
-
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ccms_server", "-config", str(config_path), stderr=asyncio.subprocess.PIPE
     )
@@ -133,7 +132,7 @@ async def test_what_every_protocol_took_in_is_stored_when_the_server_stops():
             await eventually(lambda: server.nats[0].connected, "a connection to NATS")
             for number in range(500):
                 await client.publish("updates", numbered(b"over-nats", number))
-            await client.flush()
+            await delivered(client)
             writes = [
                 asyncio.create_task(write(numbered(host, number)))
                 for number in range(100)

@@ -9,7 +9,7 @@ import nats
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from helpers.nats import nats_server, operator_mode, publisher
+from helpers.nats import delivered, nats_server, operator_mode, publisher
 from helpers.server import server_inside
 from helpers.waiting import eventually
 
@@ -147,7 +147,7 @@ async def test_what_the_broker_delivered_is_stored_when_the_server_stops():
             await eventually(lambda: all_connected(server), "a connection")
             for number in range(2000):
                 await client.publish("updates", line(1.0, number))
-            await client.flush()
+            await delivered(client)
         assert server.service.counters.stored == 2000
         assert server.service.counters.dropped == 0
 
@@ -270,7 +270,7 @@ async def test_messages_that_are_refused_are_counted():
         await eventually(lambda: client.is_connected, "a connection")
         while not sink.counters.dropped:  # until the subscription is made, messages go nowhere
             await client.publish("updates", b"x")
-            await client.flush()
+            await delivered(client)
 
 
 @pytest.mark.parametrize(

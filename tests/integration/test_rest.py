@@ -1,9 +1,11 @@
 """The REST API beyond what is recorded of the predecessor: paths, methods, limits, and the form of its errors."""
 
+import asyncio
 import json
 
 import pytest
 from helpers.server import server_inside
+from helpers.waiting import eventually
 
 from ccms_server.errors import NotReadyError, QueueFullError
 from ccms_server.service import MetricService
@@ -250,3 +252,46 @@ async def test_an_answer_that_breaks_off_does_not_look_complete(rest, monkeypatc
         await rest.query(QUERY | {"from": 1_500_000_000, "to": 1_600_000_000})
     assert not isinstance(raised.value, AssertionError)
     assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+async def test_bodies_that_are_under_way_have_a_limit_together():
+    line = "#" * 69_999 + "\n"
+    async with server_inside(limits={"request-bytes": 70_000, "queue-bytes": 100_000}) as server:
+        host, port = server.rest.base_url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /api/write HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n" + b"#" * 60_000)
+
+        async def refused():
+            return (await server.rest.write(line)).status == 503
+
+        await eventually(refused, "the half sent body to leave no room for another")
+        writer.close()
+        await writer.wait_closed()
+
+        async def taken():
+            return (await server.rest.write(line)).status == 200
+
+        await eventually(taken, "the room to be free again")
+
+
+async def test_a_client_that_goes_away_stops_the_work(monkeypatch):
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def query(self, request):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+            yield []
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(MetricService, "query", query)
+    async with server_inside() as server:
+        host, port = server.rest.base_url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /api/query HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        async with asyncio.timeout(30):
+            await begun.wait()
+            writer.close()
+            await writer.wait_closed()
+            await ended.wait()

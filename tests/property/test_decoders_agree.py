@@ -18,6 +18,7 @@ from ccms_server.ingest.decoder import LineDecoder
 NOW = 1_600_000_000
 METRICS = ["load", "flops_any", "odd,name", "a\\b"]
 BOUNDS_CHECKED = "NUMBA_BOUNDSCHECK"
+EXAMPLES = 100 if BOUNDS_CHECKED in os.environ else 300
 
 
 # What lines are made of. The pools are small, so that keys recur, follow each other in varying order, and look alike.
@@ -138,7 +139,7 @@ def assert_agree(sent, *, default_cluster="", line_bytes_max=65536, keys_max=100
         assert list(catalog.series) == list(expected_catalog.series)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     payload_sequences(),
     st.sampled_from(["", "d", "c1", "..", "a/b"]),
@@ -156,7 +157,7 @@ def test_on_anything(sent, default_cluster, line_bytes_max, keys_max, series_max
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES // 2, deadline=None)
 @given(st.lists(st.tuples(numbers, timestamps), min_size=1, max_size=40))
 def test_on_numbers(pairs):
     """The key is known after the first line, so every number is read by the kernel, if it can be."""
@@ -165,7 +166,7 @@ def test_on_numbers(pairs):
     assert_agree([known + b"\n".join(b"load,cluster=c1,host=h1 value=%s%s" % pair for pair in pairs)])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES // 2, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 17)), min_size=1, max_size=40))
 def test_on_doubles_of_any_magnitude_as_go_and_python_print_them(patterns):
     values = [struct.unpack("<d", struct.pack("<Q", bits))[0] for bits, _ in patterns]
@@ -176,7 +177,7 @@ def test_on_doubles_of_any_magnitude_as_go_and_python_print_them(patterns):
     assert_agree([b"".join(line % text for text in [b"1", *texts])])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=EXAMPLES // 10, deadline=None)
 @given(plain_lines, whole_lines)
 def test_on_every_prefix(first, second):
     """A payload may end anywhere, also within a word, a key or a number."""

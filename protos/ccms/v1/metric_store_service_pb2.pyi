@@ -240,7 +240,7 @@ class SeriesQuery(_message.Message):
     spacings are downsampled by Largest Triangle Three Buckets; series shorter than 100 samples are sent as they are.
     """
     scale_by: _builtins.float
-    """Optional. Factor on values and statistics. 0: none."""
+    """Optional. Factor on the values and on each statistic: with a negative one, `min` is the larger. 0: none."""
     @_builtins.property
     def type_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The components of that type, by id; one series answers for each unless `aggregate` is set. Without ids nothing is selected."""

@@ -5,7 +5,8 @@ they arrived; the next waits while the writer's queue is full. Across subscripti
 that of arrival: nats-py gives each subscription a queue and a task of its own, and nothing public says which message
 came first. A collector publishes to one subject, so what one host sends stays in order.
 
-Core NATS has no acknowledgements: what does not fit into a subscription's pending limits is lost, counted and logged.
+Core NATS has no acknowledgements: what does not fit into a subscription's pending limits is lost, counted and logged. So
+is what nats-py throws away when it closes a connection, which `Client.stats` tells.
 """
 
 import asyncio
@@ -125,6 +126,7 @@ class NatsSubscriber:
         """Connects, subscribes and stays connected, until drained or cancelled; never gives up."""
         while not self._stopping:
             client, closed = Client(), asyncio.Event()
+            accounted_before = self.counters.messages + self.counters.dropped
             try:
                 await self._connect(client, closed)
                 self._client = client
@@ -135,6 +137,9 @@ class NatsSubscriber:
                 self._log_problem(error)
             finally:
                 await client.close()
+                accounted = self.counters.messages + self.counters.dropped - accounted_before
+                if lost := client.stats["in_msgs"] - accounted:
+                    self._count_drop("they were still waiting when the connection was closed", lost)
             await self._set_connected(False)
             if not self._stopping:
                 await asyncio.sleep(RECONNECT_SECONDS)
@@ -142,16 +147,15 @@ class NatsSubscriber:
     async def drain(self) -> None:
         """Takes nothing more, hands over what was received, and disconnects."""
         self._stopping = True
-        if self._client is not None and self._client.is_connected:
-            try:
-                await self._client.drain()
-            except (nats.errors.Error, OSError) as error:  # lost meanwhile
-                self._log_problem(error)
+        if self._client is None or self._client.is_closed:
+            return
         try:
+            if self._client.is_connected:
+                await self._client.drain()
             async with asyncio.timeout(DRAIN_SECONDS):
-                await self._until_idle()
-        except TimeoutError:
-            logger.error("%s: %d received messages could not be handed over in time", self._name, self.waiting)
+                await self._until_idle()  # also while the server is away
+        except (nats.errors.Error, OSError) as error:  # lost meanwhile, or out of time
+            self._log_problem(error)
 
     async def _connect(self, client: Client, closed: asyncio.Event) -> None:
         async def on_closed() -> None:
@@ -186,6 +190,8 @@ class NatsSubscriber:
                     pending_bytes_limit=PENDING_BYTES_MAX,
                 )
             )
+        # A PING of nats-py overtakes what waits to be sent: only the second one is answered after the subscriptions are made.
+        await client.flush()
         await client.flush()
 
     async def _receive(self, cluster_tag: str, message: Msg) -> None:
@@ -196,7 +202,7 @@ class NatsSubscriber:
             self.counters.messages += 1
             self.counters.payload_bytes += len(message.data)
         except MetricStoreError as error:
-            self._count_drop(message.subject, str(error))
+            self._count_drop(f"{message.subject}: {error}")
         finally:
             self._handing_over -= 1
             self._idle.set()
@@ -211,7 +217,7 @@ class NatsSubscriber:
 
     async def _on_error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):
-            self._count_drop(error.subject, "the writer is behind")
+            self._count_drop(f"{error.subject}: the writer is behind")
         elif isinstance(error, nats.errors.Error | OSError):
             self._log_problem(error)
         else:  # raised by `_receive`: our fault
@@ -250,15 +256,15 @@ class NatsSubscriber:
             self._problems.add(problem)
             logger.warning("%s: %s", self._name, problem)
 
-    def _count_drop(self, subject: str, why: str) -> None:
-        self.counters.dropped += 1
-        self._sink.counters.dropped += 1
+    def _count_drop(self, why: str, count: int = 1) -> None:
+        self.counters.dropped += count
+        self._sink.counters.dropped += count
         now = time.monotonic()
         if now >= self._next_drop_log:
             self._next_drop_log = now + LOG_INTERVAL_SECONDS
-            count = self.counters.dropped - self._dropped_logged
+            new = self.counters.dropped - self._dropped_logged
             self._dropped_logged = self.counters.dropped
-            logger.error("%s: %d messages lost, the last one of %s: %s", self._name, count, subject, why)
+            logger.error("%s: %d messages lost, the last one: %s", self._name, new, why)
 
 
 @asynccontextmanager

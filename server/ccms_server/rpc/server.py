@@ -19,6 +19,8 @@ from ccms_server.service import MetricService
 SERVICE_NAME: Final = DESCRIPTOR.services_by_name["MetricStoreService"].full_name
 SENT_MESSAGE_BYTES_MAX: Final = 4 << 20
 """What clients take unless told otherwise; the largest messages sent are 120 KiB of values and a header."""
+CALLS_MAX: Final = 1024
+"""Calls at the same time, those that watch the health included; more are refused with RESOURCE_EXHAUSTED."""
 REQUEST_OVERHEAD_BYTES: Final = 4096
 """What a request may be larger than the payload it carries."""
 
@@ -30,7 +32,8 @@ def create_server(request_bytes: int) -> aio.Server:
             ("grpc.max_receive_message_length", min(request_bytes + REQUEST_OVERHEAD_BYTES, 2**31 - 1)),
             ("grpc.max_send_message_length", SENT_MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake to be told of
-        ]
+        ],
+        maximum_concurrent_rpcs=CALLS_MAX,
     )
 
 

@@ -1,0 +1,59 @@
+"""Where machine code is kept; each case is a process of its own, because numba reads its settings once."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ccms_server
+
+REPORT = "import numba, ccms_server.jit; print(numba.config.CACHE_DIR)"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the server's sources, to change."""
+    source = Path(ccms_server.__file__).parent
+    ignored = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(source, tmp_path / "site" / "ccms_server", ignore=ignored))
+
+
+def cache_folder(copy, **environment):
+    variables = {key: value for key, value in os.environ.items() if key not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT],
+        env=variables | {"PYTHONPATH": str(copy.parent)} | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Path(done.stdout.strip())
+
+
+def test_machine_code_lies_beside_the_sources(copy):
+    folder = cache_folder(copy)
+    assert folder.parent == copy / "__pycache__"
+    assert folder.is_dir()
+
+
+def test_a_changed_constant_makes_all_kernels_compile_again(copy):
+    before = cache_folder(copy)
+    layout = copy / "store" / "layout.py"
+    layout.write_text(layout.read_text().replace("WINDOW_BITS: Final = 8", "WINDOW_BITS: Final = 9"))
+    after = cache_folder(copy)
+    assert after != before
+    assert after.is_dir()
+    assert not before.exists(), "what no source matches is thrown away"
+
+
+def test_a_read_only_installation_uses_the_users_cache(copy, tmp_path):
+    (copy / "__pycache__").touch()  # no folder can be made here, not even by root
+    folder = cache_folder(copy, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert folder.parent == tmp_path / "cache" / "cc-metric-store"
+
+
+def test_the_operator_decides_if_he_wants_to(copy, tmp_path):
+    assert cache_folder(copy, NUMBA_CACHE_DIR=str(tmp_path)) == tmp_path
