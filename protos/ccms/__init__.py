@@ -1,0 +1,1 @@
+"""Messages and services of the metric store, by version of the contract."""

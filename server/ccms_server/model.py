@@ -145,7 +145,7 @@ class Statistics:
     count: int
 
     def scaled(self, factor: float) -> "Statistics":
-        """Each value times a factor: with a negative one, `min` is that of the samples as stored, and so the largest."""
+        """Each value times a factor; with a negative one, `min` becomes the largest."""
         return Statistics(self.min * factor, self.avg * factor, self.max * factor, self.count)
 
 

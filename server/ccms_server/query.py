@@ -51,12 +51,14 @@ class Plan:
         added_queries: The queries made from `for_all_hosts`, behind those of the request.
         series: The series.
         n_points: Values that will be read or padded.
+        n_samples: Samples that may have to be looked at to make them.
     """
 
     request: QueryRequest
     added_queries: list[SeriesQuery] = field(default_factory=list)
     series: list[PlannedSeries] = field(default_factory=list)
     n_points: int = 0
+    n_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ def plan(store: Store, reader: Reader, request: QueryRequest, *, points_max: int
             source = _find(store, reader, request, query, selection)
             if isinstance(source, Source):
                 planned.n_points += source.span.n_slots
+                planned.n_samples += source.span.n_slots * len(source.span.members)
                 if request.with_padding and request.with_values:
                     planned.n_points += _padding(source.span.start, request.start, source.table.metric.interval)
                 if planned.n_points > points_max:
@@ -125,6 +128,15 @@ def answer(reader: Reader, request: QueryRequest, planned: PlannedSeries) -> Ser
     result.start, result.end, result.interval = source.span.start, source.span.end(interval), interval
     if not request.with_values and not request.with_statistics:
         return result
+    with np.errstate(over="ignore", invalid="ignore"):  # sums of huge values are infinite, as in any arithmetic
+        return _filled(reader, request, planned, source, result)
+
+
+def _filled(
+    reader: Reader, request: QueryRequest, planned: PlannedSeries, source: Source, result: SeriesAnswer
+) -> SeriesAnswer:
+    """Adds values and statistics to an answer."""
+    query, interval = planned.query, source.table.metric.interval
     values = reader.values(source.table, source.span, source.host)
     if request.with_statistics:
         result.statistics = statistics(values)
@@ -158,10 +170,10 @@ def answers(reader: Reader, planned: Plan, *, chunk_points: int, chunk_series: i
 
 
 def _count(query: SeriesQuery) -> int:
-    """Series a query answers with."""
-    if query.aggregate or query.type is None or (query.type == "node" and not query.type_ids):
+    """Levels a query selects: it answers with a series for each, or with one of all."""
+    if query.type is None or (query.type == "node" and (query.aggregate or not query.type_ids)):
         return 1
-    return len(query.type_ids) * (1 if query.subtype is None else len(query.subtype_ids))
+    return max(1, len(query.type_ids)) * (1 if query.subtype is None else max(1, len(query.subtype_ids)))
 
 
 def _selections(query: SeriesQuery) -> Iterator[_Selection]:

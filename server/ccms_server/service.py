@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from ccms_server.config import Config, LimitsConfig
@@ -27,8 +28,10 @@ CHUNK_SERIES: Final = 512
 SLOW_START_SECONDS: Final = 1.0
 """A start that takes longer says why."""
 
+CGROUP_MEMORY_MAX: Final = Path("/sys/fs/cgroup/memory.max")
+
 QUICK_SERIES: Final = 4
-QUICK_POINTS: Final = 4096
+QUICK_SAMPLES: Final = 4096
 """Requests up to this size are answered at once: a thread would take longer to wake up than to read them."""
 
 
@@ -94,20 +97,23 @@ class MetricService:
         """
         loop = asyncio.get_running_loop()
         slow = loop.call_later(SLOW_START_SECONDS, logger.info, "compiling, which only the first start has to do")
-        await loop.run_in_executor(self._readers, warm_up)
-        slow.cancel()
         failure: Exception | None = None
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._writer.run(), name="writer")
-            self._state = "serving"
-            try:
-                yield
-            except Exception as error:  # raised below as it is, rather than in a group
-                failure = error
-            finally:
-                self._state = "stopping"
-                self._writer.close()
-        self._readers.shutdown(wait=True)
+        try:
+            await loop.run_in_executor(self._readers, warm_up)
+            slow.cancel()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._writer.run(), name="writer")
+                self._state = "serving"
+                try:
+                    yield
+                except Exception as error:  # raised below as it is, rather than in a group
+                    failure = error
+                finally:
+                    self._state = "stopping"
+                    self._writer.close()
+        finally:
+            slow.cancel()
+            self._readers.shutdown(wait=False)
         if failure is not None:
             raise failure
 
@@ -154,15 +160,15 @@ class MetricService:
     async def plan(self, request: QueryRequest) -> Plan:
         """Finds out what a query would be answered with; see `query` for the errors."""
         self._check(0)
-        quick = not request.for_all_hosts and sum(map(_series_asked, request.queries)) <= QUICK_SERIES
-        if quick:
+        quick = not request.for_all_hosts and len(request.queries) <= QUICK_SERIES
+        if quick and sum(map(_series_asked, request.queries)) <= QUICK_SERIES:
             return self._plan(request)
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._plan, request)
 
     async def answers(self, planned: Plan) -> AsyncIterator[list[SeriesAnswer]]:
         """Reads what was planned, chunk by chunk."""
         chunks = answers(self.store.reader(), planned, chunk_points=CHUNK_POINTS, chunk_series=CHUNK_SERIES)
-        if len(planned.series) <= QUICK_SERIES and planned.n_points <= QUICK_POINTS:
+        if len(planned.series) <= QUICK_SERIES and planned.n_samples <= QUICK_SAMPLES:
             for chunk in chunks:
                 yield chunk
             return
@@ -198,4 +204,10 @@ def _next(chunks: Iterator[list[SeriesAnswer]]) -> list[SeriesAnswer] | None:
 
 
 def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Memory this process may use: that of the machine, or of its control group."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = CGROUP_MEMORY_MAX.read_text().strip()
+    except OSError:  # no control groups
+        return machine
+    return min(machine, int(limit)) if limit.isdigit() else machine

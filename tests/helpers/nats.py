@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import re
+import signal
 import sysconfig
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -43,6 +44,10 @@ class NatsServer:
             else:
                 raise AssertionError("nats-server did not start")
         self._reading = asyncio.create_task(self._process.stderr.read())
+
+    def reload(self):
+        """Makes it read its configuration file again."""
+        self._process.send_signal(signal.SIGHUP)
 
     async def kill(self):
         """Ends it without any farewell."""

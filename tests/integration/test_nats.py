@@ -189,6 +189,31 @@ async def test_a_user_name_and_password_are_sent(caplog):
     assert "guess" not in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # nats-py drops a connection it made too many
+async def test_a_broker_that_sends_us_away_is_asked_again(tmp_path, caplog):
+    """nats-py gives up on a connection that the server ends with an error."""
+    config = tmp_path / "nats.conf"
+
+    def let_in(password):
+        config.write_text(f'authorization {{ user: store, password: "{password}" }}')
+
+    let_in("secret")
+    async with nats_server("--config", str(config)) as broker:
+        nats = [entry(broker, ("updates", "alex"), username="store", password="secret")]
+        async with server_inside(nats=nats) as server:
+            await eventually(lambda: all_connected(server), "a connection")
+            let_in("changed")
+            broker.reload()
+            await eventually(lambda: not all_connected(server), "to be sent away")
+            await eventually(lambda: "Authorization Violation" in caplog.text, "to be refused")
+            let_in("secret")
+            broker.reload()
+            await eventually(lambda: all_connected(server), "a new connection")
+            async with publisher(broker, user="store", password="secret") as client:
+                await client.publish("updates", line(1.0))
+            await eventually(lambda: server.service.counters.stored == 1, "the published line")
+
+
 async def test_a_credentials_file_is_used(tmp_path):
     arguments, credentials = operator_mode(tmp_path)
     async with nats_server(*arguments) as broker, publisher(broker, user_credentials=credentials) as client:

@@ -34,6 +34,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.store = Store([Metric("m", INTERVAL, Aggregation.SUM)], series_max=100, open_window_bytes=16 * TILE_BYTES)
         self.model: dict[tuple[str, ...], dict[int, float]] = {}
         self.floor: dict[tuple[str, ...], int] = {}
+        self.first: dict[tuple[str, ...], int] = {}
         self.value = 0.0
         self.oldest = -FOREVER
 
@@ -48,6 +49,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         kept = 0
         for slot, value in zip(at, values.tolist(), strict=True):
             if slot >= self.floor.get(path, -1) and ORIGIN + INTERVAL * slot >= self.oldest:
+                appeared = all(before < self.floor.get(path, -1) for before in samples)
+                self.first[path] = slot if appeared else min(slot, self.first[path])
                 samples[slot] = value
                 kept += 1
         self.value = values[-1]
@@ -90,7 +93,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         alive = [s for s in samples if s >= self.floor.get(path, -1)]
         if alive:
             floor = min(slot, max(alive) + 1)
-            if floor > max(self.floor.get(path, -1), min(samples)):
+            if floor > max(self.floor.get(path, -1), self.first[path]):
                 self.floor[path] = floor
 
     def expected(self, members):
@@ -99,8 +102,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         for path in members:
             alive = {s: v for s, v in self.model.get(path, {}).items() if s >= self.floor.get(path, -1)}
             if alive:
-                # The floor hides samples; the span begins with it, or with the first sample.
-                first = max(min(self.model[path]), self.floor.get(path, -1))
+                # The floor hides samples; the span begins with it, or with the first sample since all were hidden.
+                first = max(self.first[path], self.floor.get(path, -1))
                 spans.append((first, max(alive), alive))
         if not spans:
             return None

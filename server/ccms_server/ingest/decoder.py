@@ -70,6 +70,11 @@ class LineDecoder:
         self._initial_state[[HOST, CLUSTER, DEFAULT_CLUSTER]] = NO_NAME
         self._state = self._initial_state.copy()
 
+    @property
+    def known_keys(self) -> int:
+        """Keys that are remembered."""
+        return len(self._keys)
+
     def decode(self, payload: bytes, now: int) -> DecodedBatch:
         """Decodes a payload, with the result of `line_protocol.decode`.
 

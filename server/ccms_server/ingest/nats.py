@@ -5,8 +5,8 @@ they arrived; the next waits while the writer's queue is full. Across subscripti
 that of arrival: nats-py gives each subscription a queue and a task of its own, and nothing public says which message
 came first. A collector publishes to one subject, so what one host sends stays in order.
 
-Core NATS has no acknowledgements: what does not fit into a subscription's pending limits is lost, counted and logged. So
-is what nats-py throws away when it closes a connection, which `Client.stats` tells.
+Core NATS has no acknowledgements: what does not fit into a subscription's pending limits is lost, counted and logged.
+So is what nats-py throws away when it closes a connection: `Client.stats` tells how much was received.
 """
 
 import asyncio
@@ -190,7 +190,7 @@ class NatsSubscriber:
                     pending_bytes_limit=PENDING_BYTES_MAX,
                 )
             )
-        # A PING of nats-py overtakes what waits to be sent: only the second one is answered after the subscriptions are made.
+        # A PING of nats-py overtakes what waits to be sent: only the second tells that the subscriptions are made.
         await client.flush()
         await client.flush()
 

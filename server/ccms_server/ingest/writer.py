@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccms_server.errors import NotReadyError, QueueFullError, RejectReason
-from ccms_server.ingest.decoder import LineDecoder
-from ccms_server.model import REJECTIONS_KEPT_MAX, SampleColumn, WriteReport
+from ccms_server.ingest.decoder import KEYS_MAX, LineDecoder
+from ccms_server.model import REJECTIONS_KEPT_MAX, Rejection, SampleColumn, WriteReport
 from ccms_server.names import broken_name_rule
 from ccms_server.store.append import NO_SAMPLE, STORED
 from ccms_server.store.store import Store
@@ -33,11 +33,14 @@ BATCH_BYTES_MAX: Final = 16 << 20
 """Payload taken from the queue in one go: bounds how long a sender waits for those who came with it."""
 
 DECODERS_MAX: Final = 64
-"""Default clusters whose decoders are kept; the least recently used one is forgotten."""
+"""Default clusters whose decoders are kept."""
 
 MAINTENANCE_INTERVAL_SECONDS: Final = 1.0
 MAINTENANCE_SLICE_SECONDS: Final = 0.01
 """Maintenance stops after so long to let waiting writes through."""
+
+PENDING_OVERHEAD_BYTES: Final = 256
+"""What a waiting batch or column takes beside its payload."""
 
 ALWAYS: Final = 1 << 62
 """A time before or after every timestamp, in seconds."""
@@ -55,6 +58,8 @@ class IngestCounters:
     """Samples not stored, by reason."""
     dropped: int = 0
     """Messages of subscriptions that were lost because the server was behind."""
+    failed: int = 0
+    """Batches that were lost because the server failed; each is logged."""
 
     def add(self, report: WriteReport) -> None:
         """Counts one write."""
@@ -74,7 +79,7 @@ class _Lines:
 
     @property
     def size(self) -> int:
-        return len(self.payload)
+        return len(self.payload) + PENDING_OVERHEAD_BYTES
 
 
 @dataclass(slots=True)
@@ -82,11 +87,8 @@ class _Columns:
     """Columns that wait to be written."""
 
     columns: Sequence[SampleColumn]
+    size: int
     done: asyncio.Future[WriteReport] | None
-
-    @property
-    def size(self) -> int:
-        return sum(16 * len(column.values) + 256 for column in self.columns)
 
 
 _Pending = _Lines | _Columns
@@ -128,6 +130,7 @@ class Writer:
         self._line_bytes_max = line_bytes
         self._decoders: OrderedDict[str, LineDecoder] = OrderedDict()
         self._queue: deque[_Pending] = deque()
+        self._batch: list[_Pending] = []  # taken from the queue, and being written
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
@@ -149,7 +152,8 @@ class Writer:
 
     async def write_columns(self, columns: Sequence[SampleColumn]) -> WriteReport:
         """Stores columns of samples; see `write_lines`."""
-        return await self._submit(lambda done: _Columns(columns, done))
+        size = sum(16 * len(column.values) + PENDING_OVERHEAD_BYTES for column in columns)
+        return await self._submit(lambda done: _Columns(columns, size, done))
 
     async def admit_lines(self, payload: bytes, default_cluster: str) -> None:
         """Queues a batch of line protocol, as soon as there is room; what becomes of it is only counted.
@@ -169,17 +173,19 @@ class Writer:
         next_maintenance = loop.time() + MAINTENANCE_INTERVAL_SECONDS
         try:
             while self._queue or not self._closing:
-                batch = self._take_batch()
-                if batch:
-                    reports = await loop.run_in_executor(self._thread, self._write, batch)
-                    self._finish(batch, reports)
+                self._batch = self._take_batch()
+                if self._batch:
+                    reports = await loop.run_in_executor(self._thread, self._write, self._batch)
+                    self._finish(self._batch, reports)
+                    self._batch = []
                 if maintenance is None and loop.time() >= next_maintenance:
+                    self._forget_decoders()
                     maintenance = self._store.maintain(self._oldest(self._clock()))
                 if maintenance is not None:
                     if await loop.run_in_executor(self._thread, _run_slice, maintenance):
                         maintenance = None
                         next_maintenance = loop.time() + MAINTENANCE_INTERVAL_SECONDS
-                elif not self._queue:
+                elif not self._queue and not self._closing:
                     self._arrived.clear()
                     timer = loop.call_at(next_maintenance, self._arrived.set)
                     await self._arrived.wait()
@@ -223,6 +229,8 @@ class Writer:
             self._queued_bytes -= pending.size
             if isinstance(report, WriteReport):
                 self.counters.add(report)
+            else:
+                self.counters.failed += 1
             if pending.done is None or pending.done.done():  # nobody waits, or the sender went away
                 continue
             if isinstance(report, WriteReport):
@@ -234,9 +242,13 @@ class Writer:
 
     def _abandon(self) -> None:
         """Tells those who still wait that the writer is gone; only after it failed or was cancelled."""
-        for pending in self._queue:
+        left = [*self._batch, *self._queue]
+        for pending in left:
             if pending.done is not None and not pending.done.done():
                 pending.done.set_exception(NotReadyError("stopping"))
+        if left:
+            self.counters.failed += len(left)
+            logger.error("%d batches were not written", len(left))
         self._queue.clear()
         self._room.set()
 
@@ -244,20 +256,23 @@ class Writer:
 
     def _write(self, batch: Sequence[_Pending]) -> list[WriteReport | Exception]:
         now = self._clock()
-        return [
-            self._write_lines(pending, now) if isinstance(pending, _Lines) else self._write_columns(pending, now)
-            for pending in batch
-        ]
+        reports: list[WriteReport | Exception] = []
+        for pending in batch:
+            try:
+                if isinstance(pending, _Lines):
+                    reports.append(self._write_lines(pending, now))
+                else:
+                    reports.append(self._write_columns(pending, now))
+            except Exception as error:  # a defect, or no memory: it costs this batch, and no other
+                logger.exception("a batch of %d bytes could not be written", pending.size)
+                reports.append(error)
+        return reports
 
-    def _write_lines(self, pending: _Lines, now: float) -> WriteReport | Exception:
-        try:
-            decoded = self._decoder(pending.default_cluster).decode(pending.payload, int(now))
-        except Exception as error:  # a defect of the decoder costs this batch, and no other
-            logger.exception("a batch of %d bytes could not be decoded", len(pending.payload))
-            return error
+    def _write_lines(self, pending: _Lines, now: float) -> WriteReport:
+        decoded = self._decoder(pending.default_cluster).decode(pending.payload, int(now))
         return self._apply(decoded.series, decoded.timestamps, decoded.values, decoded.lines, decoded.report, now)
 
-    def _write_columns(self, pending: _Columns, now: float) -> WriteReport | Exception:
+    def _write_columns(self, pending: _Columns, now: float) -> WriteReport:
         report = WriteReport()
         series, timestamps, values, indexes = [], [], [], []
         first = 0
@@ -303,6 +318,13 @@ class Writer:
             return RejectReason.MISSING_CLUSTER, f"{column.metric}: the selector names no cluster"
         if not column.host:
             return RejectReason.MISSING_HOST, f"{column.metric}: the selector names no host"
+        if column.timestamps is None and len(column.values):
+            last = column.start + (len(column.values) - 1) * (column.interval or self._interval_of(column.metric))
+            if not -ALWAYS <= min(column.start, last) <= max(column.start, last) <= ALWAYS:
+                return (
+                    RejectReason.INVALID_TIMESTAMP,
+                    f"{column.metric}: the times reach from {column.start} to {last} s",
+                )
         path = tuple(name for name in (column.cluster, column.host, column.component, column.subcomponent) if name)
         for name in path:
             if rule := broken_name_rule(name):
@@ -333,13 +355,13 @@ class Writer:
             report.stored += stored
             return report
         applied = WriteReport(stored=stored, ignored=int((outcome == NO_SAMPLE).sum()))
-        for position in np.flatnonzero((outcome != STORED) & (outcome != NO_SAMPLE)).tolist():
+        rejected = np.flatnonzero((outcome != STORED) & (outcome != NO_SAMPLE))
+        for position in rejected[:REJECTIONS_KEPT_MAX].tolist():
             reason = RejectReason(int(outcome[position]))
-            if applied.rejected.get(reason, 0) < REJECTIONS_KEPT_MAX:
-                message = _explain(reason, int(timestamps[position]), float(values[position]), oldest, newest)
-                applied.reject(int(indexes[position]), reason, message)
-            else:
-                applied.rejected[reason] += 1
+            message = _explain(reason, int(timestamps[position]), float(values[position]), oldest, newest)
+            applied.first_rejected.append(Rejection(int(indexes[position]), reason, message))
+        counts = np.bincount(outcome[rejected])
+        applied.rejected = {RejectReason(reason): int(counts[reason]) for reason in np.flatnonzero(counts).tolist()}
         report.merge(applied)
         return report
 
@@ -351,10 +373,16 @@ class Writer:
         if decoder is None:
             decoder = LineDecoder(self._store, default_cluster, self._line_bytes_max)
             self._decoders[default_cluster] = decoder
-            if len(self._decoders) > DECODERS_MAX:
-                self._decoders.popitem(last=False)
+            self._forget_decoders()
         self._decoders.move_to_end(default_cluster)
         return decoder
+
+    def _forget_decoders(self) -> None:
+        """Forgets those that were used longest ago when they are too many, or know too much together."""
+        known = sum(decoder.known_keys for decoder in self._decoders.values())
+        while len(self._decoders) > 1 and (len(self._decoders) > DECODERS_MAX or known > KEYS_MAX):
+            _, forgotten = self._decoders.popitem(last=False)
+            known -= forgotten.known_keys
 
 
 def _run_slice(maintenance: Iterator[None]) -> bool:

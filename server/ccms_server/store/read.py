@@ -11,7 +11,7 @@ from ccms_server.store.layout import MISSING_BITS, PAGE_ROWS, PHASE_UNSET, WINDO
 from ccms_server.store.metric import Aggregation
 from ccms_server.store.sealed_tile import SealedTile
 from ccms_server.store.series import SeriesArrays
-from ccms_server.store.table import MetricTable, OpenTile, fingerprint
+from ccms_server.store.table import MetricTable, OpenTile, Window, fingerprint
 from ccms_server.store.tile_pool import TilePool
 from ccms_server.store.tree import Level, SeriesIds
 
@@ -60,9 +60,9 @@ class Reader:
             start: Start of the range, seconds.
             end: End of the range (exclusive), seconds, >= start.
         """
-        arrays, interval = self._series, table.metric.interval
-        first_slots = np.maximum(arrays.first_slot[group], arrays.floor_slot[group])
-        last_slots = arrays.last_slot[group]
+        columns, interval = self._series.columns, table.metric.interval
+        first_slots = np.maximum(columns.first_slot[group], columns.floor_slot[group])
+        last_slots = columns.last_slot[group]
         alive = last_slots >= first_slots  # the writer may have dropped some since the group was looked up
         if not alive.all():
             group, first_slots, last_slots = group[alive], first_slots[alive], last_slots[alive]
@@ -131,7 +131,7 @@ class Reader:
         return values
 
     def _read_series(self, table: MetricTable, series: int, slot: int, values: NDArray[np.float64]) -> None:
-        band, lane = int(self._series.band[series]), int(self._series.lane[series])
+        band, lane = int(self._series.columns.band[series]), int(self._series.columns.lane[series])
         done = 0
         while done < len(values):
             begin = (slot + done) & (WINDOW_SLOTS - 1)
@@ -142,7 +142,7 @@ class Reader:
                 if tile is None:
                     part.fill(np.nan)
                 elif isinstance(tile, OpenTile):
-                    _copy_lane(self._pool.values, tile.number, lane, begin, part)
+                    _copy_lane(self._pool.columns.values, tile.number, lane, begin, part)
                     if table.tile(window, band) is not tile:
                         continue
                 elif lane < tile.n_rows:
@@ -160,25 +160,33 @@ class Reader:
             begin = (slot + done) & (WINDOW_SLOTS - 1)
             part = values[done : done + WINDOW_SLOTS - begin]
             number = (slot + done) >> WINDOW_BITS
-            window = table.windows.get(number)
-            stored = window.aggregates.get(host) if window is not None and host is not None else None
-            if stored is not None and stored.members == members and not self._is_stale(table, number, span.members):
-                part[:] = self.aggregate_row(stored.tile, stored.row)[begin : begin + len(part)]
+            stored = self._stored_aggregate(table.windows.get(number), host, span.members, members)
+            if stored is not None:
+                part[:] = stored[begin : begin + len(part)]
             else:
                 self._add_window(table, number, begin, span.members, part)
             done += len(part)
         return values
 
-    def _is_stale(self, table: MetricTable, window: int, members: SeriesIds) -> bool:
-        """Whether late samples may have changed the members since their aggregate was stored."""
-        stale = table.windows[window].stale
-        return bool(stale) and not stale.isdisjoint(self._series.band[members].tolist())
+    def _stored_aggregate(
+        self, window: Window | None, host: Level | None, members: SeriesIds, members_fingerprint: bytes
+    ) -> NDArray[np.float64] | None:
+        """The sum of a host's members over a sealed window, if it was stored and still holds."""
+        if window is None or host is None:
+            return None
+        # In this order: maintenance stores new aggregates first, and calls them fresh afterwards.
+        if window.stale and not window.stale.isdisjoint(self._series.columns.band[members].tolist()):
+            return None
+        stored = window.aggregates.get(host)
+        if stored is None or stored.members != members_fingerprint:
+            return None
+        return self.aggregate_row(stored.tile, stored.row)
 
     def _add_window(
         self, table: MetricTable, window: int, begin: int, members: SeriesIds, total: NDArray[np.float64]
     ) -> None:
         """Adds the members' samples in part of a window, in order; NaN where any is missing."""
-        bands, lanes = self._series.band[members], self._series.lane[members].astype(np.int64)
+        bands, lanes = self._series.columns.band[members], self._series.columns.lane[members].astype(np.int64)
         edges = np.flatnonzero(np.diff(bands)) + 1
         for first, last in zip([0, *edges.tolist()], [*edges.tolist(), len(members)], strict=True):
             self._add_band(table, window, begin, int(bands[first]), lanes[first:last], total)
@@ -198,7 +206,7 @@ class Reader:
                 total.fill(np.nan)
             elif isinstance(tile, OpenTile):
                 before = total.copy()
-                _add_lanes(self._pool.values, tile.number, lanes, begin, total)
+                _add_lanes(self._pool.columns.values, tile.number, lanes, begin, total)
                 if table.tile(window, band) is not tile:
                     total[:] = before
                     continue
@@ -235,8 +243,8 @@ class Reader:
 
     def _phases(self, table: MetricTable, group: SeriesIds, windows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Phases of series in a window each, seconds; that of now where nothing else is known."""
-        phases = self._series.phase[group].astype(np.int64)
-        for position in np.flatnonzero(self._series.rephased[group]).tolist():
+        phases = self._series.columns.phase[group].astype(np.int64)
+        for position in np.flatnonzero(self._series.columns.rephased[group]).tolist():
             here = group[position : position + 1]
             phase = int(self._phases_if_present(table, here, int(windows[position]))[0])
             if phase != PHASE_UNSET:
@@ -246,18 +254,18 @@ class Reader:
     def _phases_at(self, table: MetricTable, group: SeriesIds, time: int) -> NDArray[np.int64]:
         """Phases of series in the windows a time falls into, seconds."""
         interval = table.metric.interval
-        slots = (time - self._series.phase[group].astype(np.int64) + (interval >> 1)) // interval
+        slots = (time - self._series.columns.phase[group].astype(np.int64) + (interval >> 1)) // interval
         return self._phases(table, group, slots >> WINDOW_BITS)
 
     def _phases_if_present(self, table: MetricTable, group: SeriesIds, window: int) -> NDArray[np.int64]:
         """Phases of series in a window, seconds; PHASE_UNSET for those without samples there."""
         phases = np.full(len(group), PHASE_UNSET, np.int64)
         for position, series in enumerate(group.tolist()):
-            band, lane = int(self._series.band[series]), int(self._series.lane[series])
+            band, lane = int(self._series.columns.band[series]), int(self._series.columns.lane[series])
             while True:
                 tile = table.tile(window, band)
                 if isinstance(tile, OpenTile):
-                    phases[position] = self._pool.phases[tile.number, lane]
+                    phases[position] = self._pool.columns.phases[tile.number, lane]
                     if table.tile(window, band) is not tile:
                         continue
                 elif tile is not None and lane < tile.n_rows:

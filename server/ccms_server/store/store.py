@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ccms_server.store.append import TILE_CLOSED, append_samples
-from ccms_server.store.layout import PHASE_UNSET, SLOT_MAX, SLOT_MIN, TILE_ROWS, WINDOW_BITS, WINDOW_SLOTS
+from ccms_server.store.append import APPEARED, BAND, NEXT, PROGRESS_LENGTH, STORED_COUNT, WINDOW, append_samples
+from ccms_server.store.layout import SLOT_MAX, SLOT_MIN, TILE_ROWS, WINDOW_BITS, WINDOW_SLOTS
 from ccms_server.store.metric import Metric
 from ccms_server.store.read import Reader
 from ccms_server.store.sealed_tile import SealedTile, as_stored
@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 QUIET_SAMPLES_PER_SERIES: Final = 8
 """A window is quiet once the store took in so many samples for each of its series since the window's last one."""
 
-FREED_AT_ONCE: Final = 16
-"""One in so many tiles of the pool is closed when all are open."""
+SEALED_AT_ONCE_MAX: Final = 64
+"""Tiles that are sealed in one go when all are open: a write waits for about a millisecond each."""
 
 HOST_DEPTH: Final = 2
 """Path elements of a host: cluster, host."""
@@ -81,7 +81,6 @@ class Store:
         self._version = 0  # changes whenever a group may have changed
         self._samples_taken = 0
         self._untouched_since = 0  # _samples_taken when maintenance last looked
-        self._stop = np.zeros(5, np.int64)
 
     # --- what there is
 
@@ -110,7 +109,7 @@ class Store:
                 for tile in list(window.tiles.values()):
                     if isinstance(tile, OpenTile):
                         open_tiles += 1
-                        samples_open += int(self._pool.samples[tile.number])
+                        samples_open += int(self._pool.columns.samples[tile.number])
                     else:
                         sealed_tiles += 1
                         samples_sealed += tile.n_samples
@@ -138,10 +137,10 @@ class Store:
             return known
         if self._series.count >= self._series_max:
             return None
-        table, bands = self.tables[metric_id], self._bands
-        if not table.bands or bands.rows[table.bands[-1]] == TILE_ROWS:
-            table.bands.append(bands.add(metric_id, table.metric.interval))
-        band = table.bands[-1]
+        table = self.tables[metric_id]
+        if not table.bands or self._bands.columns.rows[table.bands[-1]] == TILE_ROWS:
+            table.bands.append(self._bands.add(metric_id, table.metric.interval))
+        band, bands = table.bands[-1], self._bands.columns
         lane = int(bands.rows[band])
         series = self._series.add(band, lane)
         bands.series[band, lane] = series
@@ -173,25 +172,28 @@ class Store:
             Samples stored, and a uint8 array of shape (n_samples,): STORED, NO_SAMPLE or the RejectReason of each.
         """
         outcome = np.empty(len(series), np.uint8)
-        arrays, bands, pool, stop = self._series, self._bands, self._pool, self._stop
-        begin = stored = 0
-        stop[4] = 0
-        while True:
-            stored += append_samples(
-                begin, series, timestamps, values, oldest, newest, self._samples_taken,
-                arrays.band, arrays.lane, arrays.phase, arrays.deviation, arrays.rephased,
-                arrays.first_slot, arrays.last_slot, arrays.floor_slot,
-                bands.interval, bands.open_window, bands.open_tile,
-                pool.values, pool.phases, pool.samples, pool.touched, outcome, stop,
-            )  # fmt: skip
-            if stop[0] != TILE_CLOSED:
-                break
-            begin = int(stop[1])
-            self._open_tile(band=int(stop[2]), number=int(stop[3]))
-        self._samples_taken += stored
-        if stop[4]:
-            self._version += 1
-        return stored, outcome
+        progress = np.zeros(PROGRESS_LENGTH, np.int64)
+        try:
+            while True:
+                append_samples(
+                    series,
+                    timestamps,
+                    values,
+                    oldest,
+                    newest,
+                    self._samples_taken,
+                    self._series.columns,
+                    self._bands.columns,
+                    self._pool.columns,
+                    outcome,
+                    progress,
+                )
+                if progress[NEXT] == len(series):
+                    return int(progress[STORED_COUNT]), outcome
+                self._open_tile(band=int(progress[BAND]), number=int(progress[WINDOW]))
+        finally:  # what was stored before an error is stored
+            self._samples_taken += int(progress[STORED_COUNT])
+            self._version += int(progress[APPEARED])
 
     def free(self, path: Sequence[str], before: int) -> int:
         """Drops all samples of a subtree that are older than a time.
@@ -208,18 +210,17 @@ class Store:
         top = self.tree.find(path)
         if top is None:
             return 0
-        arrays, changed = self._series, 0
+        columns, changed = self._series.columns, 0
         for level in top.walk():
             for metric_id, series in list(level.series.items()):
-                if not arrays.has_samples(series):
+                if not self._series.has_samples(series):
                     continue
                 interval = self.tables[metric_id].metric.interval
-                reaching = -(
-                    (int(arrays.phase[series]) - before) // interval
-                )  # first slot centred at `before` or later
-                floor = min(reaching, int(arrays.last_slot[series]) + 1)
-                if floor > max(arrays.floor_slot[series], arrays.first_slot[series]):
-                    arrays.floor_slot[series] = floor
+                # The first slot centred at `before` or later:
+                reaching = -((int(columns.phase[series]) - before) // interval)
+                floor = min(reaching, int(columns.last_slot[series]) + 1)
+                if floor > max(columns.floor_slot[series], columns.first_slot[series]):
+                    columns.floor_slot[series] = floor
                     changed += 1
         self._version += 1
         return changed
@@ -241,26 +242,24 @@ class Store:
         self._untouched_since = self._samples_taken
         for table in self.tables:
             newest = max(table.windows, default=SLOT_MIN)
-            for number in sorted(table.windows):
-                if number >= newest or number not in table.windows:
-                    continue
-                window = table.windows[number]
-                unsealed = window.open_tiles()
-                if not unsealed and not window.stale:
-                    continue
-                if all(self._pool.touched[tile.number] < touched_before for _, tile in unsealed):
+            for number in sorted(table.unsealed):
+                if number < newest and self._is_quiet(table.windows[number], touched_before):
                     yield from self._seal_window(table, number)
+
+    def _is_quiet(self, window: Window, touched_before: int) -> bool:
+        touched = self._pool.columns.touched
+        return all(touched[tile.number] < touched_before for _, tile in window.open_tiles())
 
     def seal_all(self) -> None:
         """Seals every window, also those being written."""
         for table in self.tables:
-            for number in list(table.windows):
+            for number in list(table.unsealed):
                 for _ in self._seal_window(table, number):
                     pass
 
     def _open_tile(self, band: int, number: int) -> None:
         """Opens the tile of a band in a window, so that kernels find it: from scratch, or what was sealed."""
-        table = self.tables[self._bands.metric[band]]
+        table, pool = self.tables[self._bands.columns.metric[band]], self._pool.columns
         window = table.windows.get(number)
         if window is None:
             window = table.windows[number] = Window()
@@ -271,99 +270,111 @@ class Store:
             opened = OpenTile(self._pool.take())
             if tile is not None:
                 stored = as_stored(tile.read_all())
-                self._pool.values[opened.number, :, : len(stored)] = stored.T
+                pool.values[opened.number, :, : len(stored)] = stored.T
                 present = (stored != 0).any(axis=1)
-                self._pool.phases[opened.number, : len(stored)][present] = tile.read_phases()[present]
-                self._pool.samples[opened.number] = tile.n_samples
-            self._pool.touched[opened.number] = self._samples_taken
+                pool.phases[opened.number, : len(stored)][present] = tile.read_phases()[present]
+                pool.samples[opened.number] = tile.n_samples
+            pool.touched[opened.number] = self._samples_taken
             window.stale.add(band)
+            table.unsealed.add(number)
             window.tiles[band] = tile = opened
         self._bands.point_to(band, number, tile.number)
 
     def _make_room(self) -> None:
-        """Seals the tiles that were written longest ago, because all are open."""
+        """Seals the tiles that were written longest ago, because all are open. Their windows stay stale."""
         opened = [
-            (int(self._pool.touched[tile.number]), table, number, band)
+            (int(self._pool.columns.touched[tile.number]), table, number, band)
             for table in self.tables
-            for number, window in table.windows.items()
-            for band, tile in window.open_tiles()
+            for number in table.unsealed
+            for band, tile in table.windows[number].open_tiles()
         ]
         opened.sort(key=lambda entry: entry[0])
-        for _, table, number, band in opened[: 1 + self._pool.capacity // FREED_AT_ONCE]:
+        count = min(1 + self._pool.capacity // 16, SEALED_AT_ONCE_MAX)
+        for _, table, number, band in opened[:count]:
             self._seal_tile(table, number, band)
-        logger.debug("all %d tiles were open; sealed the oldest", self._pool.capacity)
+        logger.debug("all %d tiles were open; sealed %d", self._pool.capacity, count)
 
     def _seal_window(self, table: MetricTable, number: int) -> Iterator[None]:
         """Stores the aggregates of a window's hosts, and seals its open tiles."""
         window, clock = table.windows[number], self._samples_taken
-        sealed_already = window.stale.difference(band for band, _ in window.open_tiles())
+        before = {band: window.tiles[band] for band in window.stale}
         if table.metric.aggregation is not None:
             yield from self._aggregate_hosts(table, number)
-        window.stale.difference_update(sealed_already.difference(band for band, _ in window.open_tiles()))
-        for band, tile in window.open_tiles():
-            if window.tiles.get(band) is not tile:
-                continue  # sealed during a pause, to make room
-            # A tile that was written during a pause, after it was added up, stays stale.
-            untouched = self._pool.touched[tile.number] < clock
-            self._seal_tile(table, number, band)
-            if untouched:
-                window.stale.discard(band)
-            yield
+        for band, tile in before.items():
+            if window.tiles[band] is not tile:
+                continue  # opened, or written and sealed, during a pause: it was not added up as it is now
+            if isinstance(tile, OpenTile):
+                written_since = self._pool.columns.touched[tile.number] >= clock
+                self._seal_tile(table, number, band)
+                yield
+                if written_since:
+                    continue
+            window.stale.discard(band)
+        if not window.stale:
+            table.unsealed.discard(number)
 
     def _seal_tile(self, table: MetricTable, number: int, band: int) -> None:
         window = table.windows[number]
         tile = window.tiles[band]
         assert isinstance(tile, OpenTile), "only open tiles are sealed"
-        rows = int(self._bands.rows[band])
-        values = np.ascontiguousarray(self._pool.values[tile.number, :, :rows].T)
-        sealed = SealedTile.seal(values, self._pool.phases[tile.number, :rows])
+        rows, pool = int(self._bands.columns.rows[band]), self._pool.columns
+        values = np.ascontiguousarray(pool.values[tile.number, :, :rows].T)
+        sealed = SealedTile.seal(values, pool.phases[tile.number, :rows])
         self._bands.forget(band, number)
         window.tiles[band] = sealed  # readers find the sealed tile from here on
         self._pool.give_back(tile.number)
 
     def _aggregate_hosts(self, table: MetricTable, number: int) -> Iterator[None]:
-        """Stores the sums of hosts whose samples in a window changed since that was last done."""
+        """Stores the sums of hosts whose samples in a window changed since that was last done.
+
+        Hosts are packed in blocks, in order of registration; a block without a change is left as it is.
+        """
         window, reader = table.windows[number], self.reader()
-        stale = set(window.stale)
-        rows: list[tuple[Level, NDArray[np.float64], int, bytes]] = []
-        for host in list(table.hosts):
-            group = host.group(table.metric_id, self._version, self._series.has_samples)
-            if len(group) < AGGREGATED_MEMBERS_MIN:
-                continue
-            kept = window.aggregates.get(host)
-            if kept is not None and stale.isdisjoint(self._series.band[group].tolist()):
-                phase = kept.tile.read_phase(kept.row)
-                rows.append((host, reader.aggregate_row(kept.tile, kept.row), phase, kept.members))
-                continue
-            added_up = reader.window_sum(table, number, group)
-            if added_up is not None:
-                total, phase, members = added_up
-                rows.append((host, total, phase, fingerprint(members)))
+        stale, hosts = set(window.stale), list(table.hosts)
+        aggregates = dict(window.aggregates)
+        for first in range(0, len(hosts), TILE_ROWS):
+            block = hosts[first : first + TILE_ROWS]
+            groups = [host.group(table.metric_id, self._version, self._series.has_samples) for host in block]
             yield
-        window.aggregates = pack_aggregates(rows)
+            changed = [not stale.isdisjoint(self._series.columns.band[group].tolist()) for group in groups]
+            if not any(changed):
+                continue
+            rows: list[tuple[Level, NDArray[np.float64], int, bytes]] = []
+            for host, group, is_changed in zip(block, groups, changed, strict=True):
+                kept = aggregates.pop(host, None)
+                if len(group) < AGGREGATED_MEMBERS_MIN:
+                    continue
+                if kept is not None and not is_changed:
+                    phase = kept.tile.read_phase(kept.row)
+                    rows.append((host, reader.aggregate_row(kept.tile, kept.row), phase, kept.members))
+                    continue
+                added_up = reader.window_sum(table, number, group)
+                if added_up is not None:
+                    total, phase, members = added_up
+                    rows.append((host, total, phase, fingerprint(members)))
+                yield
+            aggregates.update(pack_aggregates(rows))
+            yield
+        window.aggregates = aggregates
 
     def _truncate(self, table: MetricTable, oldest: int) -> bool:
         """Drops the windows of a table that end before a time; whether there were any."""
-        interval = table.metric.interval
-        if not any(number < oldest // interval >> WINDOW_BITS for number in table.windows):
-            return False
-        arrays, rows = self._series, self._bands.series[table.bands]
-        series = rows[rows >= 0]
-        # Slot k is centred on `phase + k * interval`, and a phase that was fixed anew may exceed an interval.
-        phases = arrays.phase[series].astype(np.int64)
-        shift = 1 + int(np.abs(phases[phases != PHASE_UNSET]).max(initial=0)) // interval
-        kept_from = (oldest // interval - shift) >> WINDOW_BITS
+        # Slots are centred at most an interval off the grid.
+        kept_from = (oldest // table.metric.interval - 2) >> WINDOW_BITS
         expired = [number for number in table.windows if number < kept_from]
         if not expired:
             return False
         first_kept = kept_from << WINDOW_BITS
-        gone = series[arrays.last_slot[series] < first_kept]
-        arrays.first_slot[gone], arrays.last_slot[gone] = SLOT_MAX, SLOT_MIN
-        shortened = series[arrays.first_slot[series] < first_kept]
-        arrays.first_slot[shortened] = first_kept
+        columns, rows = self._series.columns, self._bands.columns.series[table.bands]
+        series = rows[rows >= 0]
+        gone = series[columns.last_slot[series] < first_kept]
+        columns.first_slot[gone], columns.last_slot[gone] = SLOT_MAX, SLOT_MIN
+        shortened = series[columns.first_slot[series] < first_kept]
+        columns.first_slot[shortened] = first_kept
         self._version += 1
         for number in expired:
             window = table.windows.pop(number)
+            table.unsealed.discard(number)
             for band, tile in window.open_tiles():
                 self._bands.forget(band, number)
                 self._pool.give_back(tile.number)

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ccms_server.store.layout import TILE_ROWS, WINDOW_SLOTS
+from ccms_server.store.layout import PAGE_ROWS, TILE_ROWS, WINDOW_SLOTS
 from ccms_server.store.metric import Metric
 from ccms_server.store.sealed_tile import SealedTile, as_stored
 from ccms_server.store.tree import Level, SeriesIds
 
-AGGREGATED_MEMBERS_MIN: Final = 2 * 4
+AGGREGATED_MEMBERS_MIN: Final = 2 * PAGE_ROWS
 """Groups smaller than this are cheaper to add up than to store: their rows fill one or two pages."""
 
 
@@ -48,9 +48,9 @@ class Window:
     tiles: dict[int, Tile] = field(default_factory=dict)
     """By band; a band without a tile has no samples here."""
     aggregates: dict[Level, AggregateRow] = field(default_factory=dict)
-    """By host, in windows without open tiles; a host that is not in it is aggregated when asked for."""
+    """By host, of windows that were sealed; a host that is not in it is added up when it is asked for."""
     stale: set[int] = field(default_factory=set)
-    """Bands opened again since the aggregates were computed."""
+    """Bands that may have been written since the aggregates were stored, those with open tiles among them."""
 
     def open_tiles(self) -> list[tuple[int, OpenTile]]:
         """The tiles still being written, with their bands."""
@@ -65,6 +65,7 @@ class MetricTable:
         metric_id: Its number.
         bands: Bands of its rows, in order of registration; only the last one has room.
         windows: Its windows by number; window w holds the slots from `w * WINDOW_SLOTS`.
+        unsealed: Numbers of the windows with stale bands.
         hosts: Hosts that have series of this metric below them, in order of registration.
     """
 
@@ -73,6 +74,7 @@ class MetricTable:
         self.metric_id = metric_id
         self.bands: list[int] = []
         self.windows: dict[int, Window] = {}
+        self.unsealed: set[int] = set()
         self.hosts: dict[Level, None] = {}
 
     def tile(self, window: int, band: int) -> Tile | None:
@@ -87,17 +89,16 @@ def fingerprint(members: SeriesIds) -> bytes:
 
 
 def pack_aggregates(rows: list[tuple[Level, NDArray[np.float64], int, bytes]]) -> dict[Level, AggregateRow]:
-    """Compresses the aggregates of one window.
+    """Compresses the aggregates of some hosts over one window into a tile.
 
     Args:
-        rows: Of each host: level, float64 array of shape (WINDOW_SLOTS,), phase in seconds, fingerprint of the members.
+        rows: Of each host, at most TILE_ROWS: level, float64 array of shape (WINDOW_SLOTS,), phase in seconds,
+            fingerprint of the members.
     """
-    packed: dict[Level, AggregateRow] = {}
-    for begin in range(0, len(rows), TILE_ROWS):
-        block = rows[begin : begin + TILE_ROWS]
-        values = np.stack([values for _, values, _, _ in block])
-        assert values.shape == (len(block), WINDOW_SLOTS), values.shape
-        tile = SealedTile.seal(as_stored(values), np.array([phase for _, _, phase, _ in block], np.int32))
-        for row, (host, _, _, members) in enumerate(block):
-            packed[host] = AggregateRow(tile, row, members)
-    return packed
+    if not rows:
+        return {}
+    assert len(rows) <= TILE_ROWS, len(rows)
+    values = np.stack([values for _, values, _, _ in rows])
+    assert values.shape == (len(rows), WINDOW_SLOTS), values.shape
+    tile = SealedTile.seal(as_stored(values), np.array([phase for _, _, phase, _ in rows], np.int32))
+    return {host: AggregateRow(tile, row, members) for row, (host, _, _, members) in enumerate(rows)}

@@ -6,7 +6,7 @@ samples of one time step of a host's threads lie side by side, and a window that
 """
 
 import mmap
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,25 @@ MAP_NORESERVE: Final = 0x4000
 """Linux: do not count the reservation against the memory that may be committed. (Not in Python's mmap before 3.13.)"""
 
 
+class TileColumns(NamedTuple):
+    """What kernels see of the pool: arrays with one entry for each tile."""
+
+    values: NDArray[np.uint64]
+    """Of shape (capacity, WINDOW_SLOTS, TILE_ROWS): bits of the samples ^ MISSING_BITS."""
+    phases: NDArray[np.int32]
+    """Of shape (capacity, TILE_ROWS), seconds; PHASE_UNSET where a row has no sample."""
+    samples: NDArray[np.int32]
+    """Samples in the tile."""
+    touched: NDArray[np.int64]
+    """Value of the store's sample counter at the last write."""
+
+
 class TilePool:
     """A fixed number of tiles, handed out and taken back.
 
     Attributes:
         capacity: Tiles that can be open at the same time.
-        values: uint64 array of shape (capacity, WINDOW_SLOTS, TILE_ROWS): bits of the samples ^ MISSING_BITS.
-        phases: int32 array of shape (capacity, TILE_ROWS), seconds; PHASE_UNSET where a row has no sample.
-        samples: int32 array of shape (capacity,): samples in the tile.
-        touched: int64 array of shape (capacity,): value of the store's sample counter at the last write.
+        columns: The tiles.
     """
 
     def __init__(self, memory_bytes: int) -> None:
@@ -36,12 +46,13 @@ class TilePool:
         self._memory = mmap.mmap(-1, self.capacity * TILE_BYTES, flags=flags)
         # Huge pages would back slots long before they are written.
         self._memory.madvise(mmap.MADV_NOHUGEPAGE)
-        self.values: NDArray[np.uint64] = np.frombuffer(self._memory, np.uint64).reshape(
-            self.capacity, WINDOW_SLOTS, TILE_ROWS
+        values = np.frombuffer(self._memory, np.uint64)
+        self.columns = TileColumns(
+            values=values.reshape(self.capacity, WINDOW_SLOTS, TILE_ROWS),
+            phases=np.zeros((self.capacity, TILE_ROWS), np.int32),
+            samples=np.zeros(self.capacity, np.int32),
+            touched=np.zeros(self.capacity, np.int64),
         )
-        self.phases = np.zeros((self.capacity, TILE_ROWS), np.int32)
-        self.samples = np.zeros(self.capacity, np.int32)
-        self.touched = np.zeros(self.capacity, np.int64)
         self._unused = 0  # tiles from here on were never handed out
         self._returned: list[int] = []
 
@@ -71,8 +82,8 @@ class TilePool:
             self._unused += 1
         else:
             raise MemoryError(f"all {self.capacity} tiles are open")
-        self.phases[tile] = PHASE_UNSET
-        self.samples[tile] = 0
+        self.columns.phases[tile] = PHASE_UNSET
+        self.columns.samples[tile] = 0
         return tile
 
     def give_back(self, tile: int) -> None:

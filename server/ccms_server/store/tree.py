@@ -37,7 +37,7 @@ class Level:
 
         Args:
             metric_id: The metric.
-            version: Changes whenever a series is added, gets its first sample or loses its last one.
+            version: Changes whenever a series gets its first sample or loses its last one.
             has_samples: Whether a series holds any sample; those without do not count.
 
         Returns:

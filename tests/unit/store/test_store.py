@@ -337,3 +337,34 @@ class TestPhase:
     def test_an_interval_of_one_second(self, store):
         append(store, "fast", HOST, [START + k for k in range(1000)], range(1000))
         assert read(store, "fast", HOST, START + 300, START + 310)[0] == list(range(300, 310))
+
+
+def test_a_tile_written_and_sealed_while_its_window_is_added_up_stays_stale(store):
+    """Maintenance pauses between its pieces, and a full pool seals tiles at any time."""
+    for thread in range(10):
+        append(store, "flops", (*HOST, f"hwthread{thread}"), [START + 60 * k for k in range(300)], [1] * 300)
+    store.seal_all()
+    table = store.tables[store.metric_id("flops")]
+    number = min(table.windows)
+    append(store, "flops", (*HOST, "hwthread0"), [START], [1])
+    store._seal_tile(table, number, table.bands[0])  # as a full pool does: sealed, and not added up
+    pieces = store._seal_window(table, number)
+    next(pieces)
+    next(pieces)  # the host has been added up by now
+    append(store, "flops", (*HOST, "hwthread0"), [START + 60], [1000])
+    store._seal_tile(table, number, table.bands[0])
+    for _ in pieces:
+        pass
+    assert read(store, "flops", HOST, START, START + 180)[0] == [10, 1009, 10]
+    store.seal_all()
+    assert not table.unsealed
+    assert read(store, "flops", HOST, START, START + 180)[0] == [10, 1009, 10]
+
+
+def test_sealed_windows_cost_maintenance_nothing(store):
+    append(store, "load", HOST, [START + 60 * k for k in range(WINDOW_SLOTS * 10)], range(WINDOW_SLOTS * 10))
+    assert store.tables[0].unsealed
+    store.seal_all()
+    assert not store.tables[0].unsealed
+    append(store, "load", HOST, [START], [0])
+    assert store.tables[0].unsealed == {START // 60 // WINDOW_SLOTS}

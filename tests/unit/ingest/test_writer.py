@@ -1,0 +1,211 @@
+"""The writer between its senders and a real store."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from ccms_server.errors import NotReadyError, QueueFullError, RejectReason
+from ccms_server.ingest.writer import DECODERS_MAX, Writer
+from ccms_server.model import REJECTIONS_KEPT_MAX, SampleColumn
+from ccms_server.store.metric import Metric
+from ccms_server.store.store import Store
+from ccms_server.store.tile_pool import TILE_BYTES
+
+NOW = 1_700_000_000
+HOUR = 3600
+
+
+class Clock:
+    def __init__(self):
+        self.now = float(NOW)
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store():
+    return Store([Metric("load", 60)], series_max=100, open_window_bytes=16 * TILE_BYTES)
+
+
+@pytest.fixture
+def writer(store, clock):
+    return Writer(
+        store,
+        clock=clock,
+        retention_seconds=48 * HOUR,
+        future_seconds=HOUR,
+        queue_bytes=10_000,
+        line_bytes=65536,
+    )
+
+
+@pytest.fixture
+async def running(writer):
+    task = asyncio.create_task(writer.run())
+    yield writer
+    writer.close()
+    await task
+
+
+def line(value, time=NOW, host="n1"):
+    return f"load,cluster=c,hostname={host} value={value} {time}\n".encode()
+
+
+def column(values, **changes):
+    settings = {"metric": "load", "cluster": "c", "host": "n1", "start": NOW, "values": np.array(values, float)}
+    return SampleColumn(**{**settings, **changes})
+
+
+async def test_a_report_comes_when_the_samples_can_be_read(running, store):
+    report = await running.write_lines(line(1) + b"nonsense\n" + line(2, NOW + 60), "")
+    assert (report.stored, report.ignored, report.rejected) == (2, 1, {})
+    assert len(store.group(0, ("c", "n1"))) == 1
+    assert running.counters.stored == 2
+
+
+async def test_rejections_of_decoder_and_store_are_merged_in_order_of_their_lines(running):
+    payload = line(1, NOW - 50 * HOUR) + b"load value=1\n" + line(2) + line(3, NOW + 2 * HOUR)
+    report = await running.write_lines(payload, "")
+    assert report.stored == 1
+    assert report.rejected == {RejectReason.TOO_OLD: 1, RejectReason.MISSING_HOST: 1, RejectReason.TOO_NEW: 1} or (
+        report.rejected == {RejectReason.TOO_OLD: 1, RejectReason.MISSING_CLUSTER: 1, RejectReason.TOO_NEW: 1}
+    )
+    assert [rejection.index for rejection in report.first_rejected] == [1, 2, 4]
+
+
+async def test_a_sample_past_the_retention_is_told_both_times(running):
+    report = await running.write_lines(line(1, NOW - 49 * HOUR), "")
+    [rejection] = report.first_rejected
+    assert str(NOW - 49 * HOUR) in rejection.message
+    assert str(NOW - 48 * HOUR) in rejection.message
+    assert "2023-11-12T" in rejection.message
+
+
+async def test_a_flood_of_rejections_is_counted_and_partly_explained(running):
+    report = await running.write_columns([column(np.ones(5000), start=NOW - 10_000 * HOUR)])
+    assert report.rejected == {RejectReason.TOO_OLD: 5000}
+    assert [rejection.index for rejection in report.first_rejected] == list(range(REJECTIONS_KEPT_MAX))
+
+
+async def test_columns_with_their_own_times_and_with_regular_ones(running, store):
+    report = await running.write_columns(
+        [
+            column([1, 2, np.nan, 4]),
+            column([9], host="n2", timestamps=np.array([NOW + 120])),
+            column([5, 6], host="n3", component="socket0", subcomponent="dimm1", interval=600),
+        ]
+    )
+    assert (report.stored, report.ignored) == (6, 1)
+    reader, table = store.reader(), store.tables[0]
+    span = reader.span(table, store.group(0, ("c", "n3", "socket0", "dimm1")), NOW, NOW + HOUR)
+    assert np.isfinite(reader.values(table, span, None)).nonzero()[0].tolist() == [0, 10]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"metric": "nope"}, RejectReason.UNKNOWN_METRIC),
+        ({"cluster": ""}, RejectReason.MISSING_CLUSTER),
+        ({"host": ""}, RejectReason.MISSING_HOST),
+        ({"host": ".."}, RejectReason.INVALID_NAME),
+        ({"component": "a\x00"}, RejectReason.INVALID_NAME),
+        ({"component": "\ud800"}, RejectReason.INVALID_NAME),
+        ({"timestamps": np.array([NOW])}, RejectReason.LENGTH_MISMATCH),
+        ({"interval": 1 << 62}, RejectReason.INVALID_TIMESTAMP),
+        ({"start": -(1 << 63), "interval": -1}, RejectReason.INVALID_TIMESTAMP),
+    ],
+)
+async def test_a_column_that_cannot_be_stored_costs_no_other(running, changes, reason):
+    report = await running.write_columns([column([1, 2], **changes), column([3])])
+    assert report.rejected == {reason: 2}
+    assert report.stored == 1
+    assert [rejection.index for rejection in report.first_rejected] == [0, 1]
+
+
+async def test_a_full_queue_refuses_requests_and_makes_subscriptions_wait(writer):
+    """The writer does not run yet, so nothing leaves the queue."""
+    waiting = [asyncio.create_task(writer.admit_lines(line(1) * 100, "")) for _ in range(4)]
+    await asyncio.sleep(0)
+    assert [task.done() for task in waiting] == [True, True, True, False]
+    with pytest.raises(QueueFullError):
+        await writer.write_lines(line(1), "")
+    task = asyncio.create_task(writer.run())
+    await asyncio.gather(*waiting)
+    writer.close()
+    await task
+    assert writer.counters.stored == 400
+
+
+async def test_empty_batches_fill_the_queue_too(writer):
+    async def fill():
+        while True:
+            await writer.admit_lines(b"", "")
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(fill(), 0.05)
+    writer.close()
+
+
+async def test_what_was_taken_in_is_written_before_the_end(writer):
+    reports = [asyncio.create_task(writer.write_lines(line(value), "")) for value in range(5)]
+    await asyncio.sleep(0)
+    task = asyncio.create_task(writer.run())
+    writer.close()
+    await asyncio.gather(task, *reports)
+    assert [report.result().stored for report in reports] == [1] * 5
+    with pytest.raises(NotReadyError):
+        await writer.write_lines(line(1), "")
+
+
+async def test_closing_while_a_batch_is_written_does_not_wait_for_maintenance(writer):
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(writer.run())
+    report = asyncio.create_task(writer.write_lines(line(1) * 50, ""))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    writer.close()
+    begin = loop.time()
+    await asyncio.gather(task, report)
+    assert loop.time() - begin < 0.5
+
+
+async def test_a_batch_that_fails_costs_no_other_and_its_sender_is_told(running, store, monkeypatch, caplog):
+    append = store.append
+
+    def fails_for_one_sample(series, *arguments, **bounds):
+        if len(series) == 1:
+            raise MemoryError("no more")
+        return append(series, *arguments, **bounds)
+
+    monkeypatch.setattr(store, "append", fails_for_one_sample)
+    bad, good = await asyncio.gather(
+        running.write_lines(line(1), ""), running.write_lines(line(2) + line(3), ""), return_exceptions=True
+    )
+    assert isinstance(bad, MemoryError)
+    assert good.stored == 2
+    assert running.counters.failed == 1
+    assert "could not be written" in caplog.text
+
+
+async def test_senders_are_told_when_the_writer_is_gone(writer, store, monkeypatch):
+    monkeypatch.setattr(writer, "_finish", lambda *_: 1 / 0)  # a defect of the writer itself
+    task = asyncio.create_task(writer.run())
+    with pytest.raises(NotReadyError):
+        await writer.write_lines(line(1), "")
+    with pytest.raises(ZeroDivisionError):
+        await task
+
+
+async def test_decoders_of_many_clusters_are_forgotten(running):
+    for cluster in range(70):
+        await running.write_lines(b"load,hostname=h value=1\n", f"c{cluster}")
+    assert len(running._decoders) <= DECODERS_MAX
+    report = await running.write_lines(b"load,hostname=h value=1\n", "c0")
+    assert report.stored == 1
