@@ -120,6 +120,13 @@ def test_an_endless_range_holds_what_there_is(store):
     assert (one.start, one.end, len(one.values)) == (START, START + 12_000, 200)
 
 
+def test_an_endless_range_of_samples_before_the_epoch(store):
+    series = store.series_id(0, ("c", "old"))
+    store.append(np.full(1, series, np.int32), np.array([-(10**10)]), np.ones(1), oldest=-FOREVER, newest=FOREVER)
+    [one] = ask(store, query(host="old"), start=-(1 << 63), end=(1 << 63) - 1)
+    assert (one.start, one.values.tolist()) == (-(10**10), [1])
+
+
 def test_sums_beyond_the_largest_double_are_infinite(store):
     for thread in range(2):
         series = store.series_id(0, ("c", "huge", f"hwthread{thread}"))

@@ -1,16 +1,17 @@
 """Reading: which slots a range covers, and the samples in them, of one series or of several made into one."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccms_server.jit import kernel
-from ccms_server.store.layout import MISSING_BITS, PAGE_ROWS, PHASE_UNSET, WINDOW_BITS, WINDOW_SLOTS
+from ccms_server.store.layout import MISSING_BITS, PAGE_ROWS, PHASE_UNSET, SLOT_MAX, WINDOW_BITS, WINDOW_SLOTS
 from ccms_server.store.metric import Aggregation
 from ccms_server.store.sealed_tile import SealedTile
-from ccms_server.store.series import SeriesArrays
+from ccms_server.store.series import SeriesArrays, SeriesColumns
 from ccms_server.store.table import MetricTable, OpenTile, Window, fingerprint
 from ccms_server.store.tile_pool import TilePool
 from ccms_server.store.tree import Level, SeriesIds
@@ -60,6 +61,17 @@ class Reader:
             start: Start of the range, seconds.
             end: End of the range (exclusive), seconds, >= start.
         """
+        members, slots = np.empty(len(group), np.int32), np.empty(len(group), np.int64)
+        interval = table.metric.interval
+        begin, n_slots, n_members = _span_in_one_phase(
+            self._series.columns, group, start, end, interval, members, slots
+        )
+        if n_members < 0:
+            return self._span_across_phases(table, group, start, end)
+        return Span(begin, n_slots, members[:n_members], slots[:n_members])
+
+    def _span_across_phases(self, table: MetricTable, group: SeriesIds, start: int, end: int) -> Span:
+        """What `span` returns, for a group in which windows of a series differ in their phase."""
         columns, interval = self._series.columns, table.metric.interval
         first_slots = np.maximum(columns.first_slot[group], columns.floor_slot[group])
         last_slots = columns.last_slot[group]
@@ -122,7 +134,8 @@ class Reader:
         if not (shared == shared[0]).all():
             return None
         total = np.zeros(WINDOW_SLOTS)
-        self._add_window(table, window, 0, members, total)
+        for band, lanes in self._runs(members):
+            self._add_band(table, window, 0, band, lanes, total)
         return total, int(shared[0]), members
 
     def aggregate_row(self, tile: SealedTile, row: int) -> NDArray[np.float64]:
@@ -155,41 +168,41 @@ class Reader:
     def _add_aligned(self, table: MetricTable, span: Span, host: Level | None) -> NDArray[np.float64]:
         values = np.zeros(span.n_slots)
         members = fingerprint(span.members) if host is not None else b""
+        runs = self._runs(span.members)
+        bands = {band for band, _ in runs}
         slot, done = int(span.first_slots[0]), 0
         while done < span.n_slots:
             begin = (slot + done) & (WINDOW_SLOTS - 1)
             part = values[done : done + WINDOW_SLOTS - begin]
             number = (slot + done) >> WINDOW_BITS
-            stored = self._stored_aggregate(table.windows.get(number), host, span.members, members)
+            stored = self._stored_aggregate(table.windows.get(number), host, bands, members)
             if stored is not None:
                 part[:] = stored[begin : begin + len(part)]
             else:
-                self._add_window(table, number, begin, span.members, part)
+                for band, lanes in runs:
+                    self._add_band(table, number, begin, band, lanes, part)
             done += len(part)
         return values
 
+    def _runs(self, members: SeriesIds) -> list[tuple[int, NDArray[np.int64]]]:
+        """Series as runs in the same band, in order: band, and int64 array of their lanes."""
+        bands, lanes = self._series.columns.band[members], self._series.columns.lane[members].astype(np.int64)
+        edges = [0, *(np.flatnonzero(bands[1:] != bands[:-1]) + 1).tolist(), len(members)]
+        return [(int(bands[first]), lanes[first:last]) for first, last in pairwise(edges)]
+
     def _stored_aggregate(
-        self, window: Window | None, host: Level | None, members: SeriesIds, members_fingerprint: bytes
+        self, window: Window | None, host: Level | None, bands: set[int], members: bytes
     ) -> NDArray[np.float64] | None:
-        """The sum of a host's members over a sealed window, if it was stored and still holds."""
+        """The sum of a host's members, which lie in some bands, over a sealed window: if it was stored and holds."""
         if window is None or host is None:
             return None
         # In this order: maintenance stores new aggregates first, and calls them fresh afterwards.
-        if window.stale and not window.stale.isdisjoint(self._series.columns.band[members].tolist()):
+        if not window.stale.isdisjoint(bands):
             return None
         stored = window.aggregates.get(host)
-        if stored is None or stored.members != members_fingerprint:
+        if stored is None or stored.members != members:
             return None
         return self.aggregate_row(stored.tile, stored.row)
-
-    def _add_window(
-        self, table: MetricTable, window: int, begin: int, members: SeriesIds, total: NDArray[np.float64]
-    ) -> None:
-        """Adds the members' samples in part of a window, in order; NaN where any is missing."""
-        bands, lanes = self._series.columns.band[members], self._series.columns.lane[members].astype(np.int64)
-        edges = np.flatnonzero(np.diff(bands)) + 1
-        for first, last in zip([0, *edges.tolist()], [*edges.tolist(), len(members)], strict=True):
-            self._add_band(table, window, begin, int(bands[first]), lanes[first:last], total)
 
     def _add_band(
         self,
@@ -200,6 +213,7 @@ class Reader:
         lanes: NDArray[np.int64],
         total: NDArray[np.float64],
     ) -> None:
+        """Adds some rows of a band in part of a window, in order; NaN where any sample is missing."""
         while True:
             tile = table.tile(window, band)
             if tile is None:
@@ -274,6 +288,42 @@ class Reader:
                         phases[position] = tile.read_phase(lane)
                 break
         return phases
+
+
+@kernel
+def _span_in_one_phase(
+    columns: SeriesColumns,
+    group: SeriesIds,
+    start: int,
+    end: int,
+    interval: int,
+    members: SeriesIds,
+    slots: NDArray[np.int64],
+) -> tuple[int, int, int]:
+    """The start, number of slots and number of members of a span, whose arrays are written; -1 members: see phases."""
+    half = interval >> 1
+    end = min(end, SLOT_MAX)  # so that no difference of times overflows
+    n_members, earliest, begin = 0, SLOT_MAX, start
+    for series in group:
+        if columns.rephased[series]:
+            return start, 0, -1
+        first, last = max(columns.first_slot[series], columns.floor_slot[series]), columns.last_slot[series]
+        if first > last:
+            continue  # the writer dropped all of it since the group was looked up
+        phase = int(columns.phase[series])
+        first_time = phase + first * interval
+        earliest = min(earliest, first_time)
+        if first_time < end and phase + last * interval + (interval - half) > start:
+            members[n_members] = series
+            n_members += 1
+            begin = max(begin, first_time)
+    if n_members == 0:
+        return max(start, earliest) if end <= earliest < SLOT_MAX else start, 0, 0
+    n_slots = -((begin - end) // interval)
+    for i in range(n_members):
+        slots[i] = (begin - columns.phase[members[i]] + half) // interval
+        n_slots = min(n_slots, columns.last_slot[members[i]] - slots[i] + 1)
+    return begin, max(0, n_slots), n_members
 
 
 @kernel
