@@ -6,6 +6,7 @@ anything is read; `answer` reads one series.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from ccms_server.store.statistics import statistics
 from ccms_server.store.store import Store
 from ccms_server.store.table import MetricTable
 from ccms_server.store.tree import Level, SeriesIds
+
+PADDING_MAX: Final = 1 << 22
+"""Values in front of the first sample of a series: eight years of minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,11 @@ def plan(store: Store, reader: Reader, request: QueryRequest, *, points_max: int
                 planned.n_points += source.span.n_slots
                 planned.n_samples += source.span.n_slots * len(source.span.members)
                 if request.with_padding and request.with_values:
-                    planned.n_points += _padding(source.span.start, request.start, source.table.metric.interval)
+                    padding = _padding(source.span.start, request.start, source.table.metric.interval)
+                    if padding > PADDING_MAX:
+                        remedy = "start later, or ask without padding"
+                        raise LimitExceededError("values before the first sample", padding, PADDING_MAX, remedy)
+                    planned.n_points += padding
                 if planned.n_points > points_max:
                     remedy = "ask for a shorter range or fewer series"
                     raise LimitExceededError("values in one query", planned.n_points, points_max, remedy)
@@ -161,7 +169,10 @@ def answers(reader: Reader, planned: Plan, *, chunk_points: int, chunk_series: i
     for series in planned.series:
         one = answer(reader, planned.request, series)
         chunk.append(one)
-        points += series.source.span.n_slots if isinstance(series.source, Source) else 0
+        if isinstance(series.source, Source):
+            points += (
+                series.source.span.n_slots if one.values is None else max(len(one.values), series.source.span.n_slots)
+            )
         if points >= chunk_points or len(chunk) >= chunk_series:
             yield chunk
             chunk, points = [], 0

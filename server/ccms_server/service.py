@@ -48,6 +48,8 @@ class MetricService:
         self.limits = limits
         self._writer = writer
         self._readers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="reader")
+        # Waiting here rather than for a thread, a query that is given up leaves the line.
+        self._large_reads = asyncio.Semaphore(os.cpu_count() or 1)
         self._state = "starting"
 
     @classmethod
@@ -173,7 +175,11 @@ class MetricService:
                 yield chunk
             return
         loop = asyncio.get_running_loop()
-        while (part := await loop.run_in_executor(self._readers, _next, chunks)) is not None:
+        while True:
+            async with self._large_reads:
+                part = await loop.run_in_executor(self._readers, _next, chunks)
+            if part is None:
+                return
             yield part
 
     def _plan(self, request: QueryRequest) -> Plan:

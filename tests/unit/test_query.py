@@ -135,3 +135,13 @@ def test_sums_beyond_the_largest_double_are_infinite(store):
     store.seal_all()
     [one] = ask(store, query(host="huge"))
     assert one.values.tolist() == [np.inf, 2]
+
+
+def test_chunks_stay_small_when_they_are_mostly_padding(store):
+    request = QueryRequest(
+        cluster="c", start=START - 60 * 900, end=START + 60, queries=[query()] * 9, with_padding=True
+    )
+    reader = store.reader()
+    planned = plan(store, reader, request, points_max=10_000, series_max=100)
+    chunks = list(answers(reader, planned, chunk_points=1000, chunk_series=100))
+    assert [len(chunk) for chunk in chunks] == [2, 2, 2, 2, 1]
