@@ -14,6 +14,9 @@ from grpc import StatusCode, aio
 
 _PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
+_TOO_LARGE: Final = "message larger than max"
+"""How gRPC itself refuses a message, with the status of a server that is behind."""
+
 
 class ClientError(Exception):
     """Base of every error of this package.
@@ -57,7 +60,12 @@ _ERROR_BY_STATUS: Final = {
 
 def client_error(error: aio.AioRpcError) -> ClientError:
     """The exception that fits the status of a failed call."""
-    pushback_ms = dict(error.trailing_metadata() or ()).get(_PUSHBACK_KEY)
-    retry_after_seconds = int(pushback_ms) / 1000 if pushback_ms is not None else None
     error_class = _ERROR_BY_STATUS.get(error.code(), ServerError)
-    return error_class(f"{error.code().name}: {error.details()}", retry_after_seconds)
+    if error_class is ServerBusyError and _TOO_LARGE in (error.details() or ""):
+        error_class = InvalidRequestError
+    return error_class(f"{error.code().name}: {error.details()}", _retry_after_seconds(error))
+
+
+def _retry_after_seconds(error: aio.AioRpcError) -> float | None:
+    pushback_ms = dict(error.trailing_metadata() or ()).get(_PUSHBACK_KEY, "")
+    return int(pushback_ms) / 1000 if isinstance(pushback_ms, str) and pushback_ms.isdecimal() else None

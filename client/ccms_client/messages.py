@@ -36,11 +36,13 @@ def _column_message(column: SampleColumn) -> sample_pb.SampleColumn:
         ),
         values=np.asarray(column.values, dtype=np.float64).tolist(),
     )
+    if (column.timestamps is None) == (column.start is None):
+        raise ValueError(f"{column.metric} of {column.host}: a column has either `timestamps` or a `start`")
     if column.timestamps is not None:
         message.timestamps.seconds.extend(np.asarray(column.timestamps, dtype=np.int64).tolist())
         message.timestamps.SetInParent()
     else:
-        message.regular_times.start_seconds = column.start
+        message.regular_times.start_seconds = column.start or 0
         message.regular_times.interval_seconds = column.interval
         message.regular_times.SetInParent()
     return message

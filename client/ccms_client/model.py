@@ -21,7 +21,7 @@ class Component:
 class SampleColumn:
     """A run of samples of one series.
 
-    The times are either `timestamps`, or `start` and `interval`.
+    The times are either `timestamps`, or `start` and `interval`; one of them must be given.
     """
 
     metric: str
@@ -32,8 +32,8 @@ class SampleColumn:
     subcomponent: Component | None = None
     timestamps: Sequence[int] | NDArray[np.int64] | None = None
     """One time for each value, in seconds; None: they are regular."""
-    start: int = 0
-    """Time of the first value of a regular column, in seconds."""
+    start: int | None = None
+    """Time of the first value of a regular column, in seconds; None: `timestamps` has the times."""
     interval: int = 0
     """Spacing of a regular column, in seconds; 0: the interval of the metric."""
     values: Sequence[float] | NDArray[np.float64]

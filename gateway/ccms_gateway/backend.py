@@ -1,6 +1,6 @@
 """What the gateway needs of the store behind it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from ccms_server.model import QueryRequest, SeriesAnswer, WriteReport
@@ -23,7 +23,7 @@ class Backend(Protocol):
         """
         ...
 
-    def query(self, request: QueryRequest) -> AsyncIterator[list[SeriesAnswer]]:
+    def query(self, request: QueryRequest) -> AsyncGenerator[list[SeriesAnswer], None]:
         """Answers a query in chunks of bounded size, ordered by query and by series within the query.
 
         Raises:

@@ -1,11 +1,15 @@
 """Reading request bodies, with limits on size and time."""
 
 import asyncio
+import zlib
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 import aiohttp
-from aiohttp import http_exceptions, web
+from aiohttp import hdrs, http_exceptions, web
 
+from ccms_gateway.inflate import ENCODINGS, Inflater
 from ccms_server.errors import QueueFullError
 
 BODY_SECONDS: Final = 30.0
@@ -32,7 +36,7 @@ class BodyReader:
             bytes_max: Largest body that is read, in bytes after decompression.
 
         Raises:
-            web.HTTPException: It is too large, too slow or cut short.
+            web.HTTPException: It is too large, too slow, cut short or of an unknown encoding.
             QueueFullError: Too much is being read already.
         """
         if (request.content_length or 0) > bytes_max:
@@ -40,9 +44,8 @@ class BodyReader:
         pieces: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                # `request.read` would decompress in steps as large as the limit, and need a multiple of it.
-                async for piece in request.content.iter_any():
+            async with asyncio.timeout(BODY_SECONDS), aclosing(_pieces(request)) as content:
+                async for piece in content:
                     pieces.append(piece)
                     size += len(piece)
                     self._bytes += len(piece)
@@ -57,11 +60,32 @@ class BodyReader:
             aiohttp.ClientPayloadError,
             http_exceptions.HttpProcessingError,
             ConnectionError,
+            zlib.error,
         ) as error:
             raise web.HTTPBadRequest(text=f"the body is incomplete or badly encoded: {error}") from None
         finally:
             self._bytes -= size
         return b"".join(pieces)
+
+
+async def _pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
+    """The body, decompressed. aiohttp's own decompression does not tell when the compressed data end early."""
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower() or "identity"
+    if encoding == "identity":
+        async for piece in request.content.iter_any():
+            yield piece
+        return
+    if encoding not in ENCODINGS:
+        raise web.HTTPUnsupportedMediaType(
+            text=f"Content-Encoding {encoding!r} is none of {', '.join(sorted(ENCODINGS))}"
+        )
+    inflater = Inflater()
+    async for compressed in request.content.iter_any():
+        for piece in inflater.pieces(compressed):
+            yield piece
+            await asyncio.sleep(0)  # a little data may become a lot
+    if not inflater.complete:
+        raise web.HTTPBadRequest(text="the compressed body is cut short")
 
 
 def _too_large(bytes_max: int) -> web.HTTPException:

@@ -8,13 +8,16 @@ from typing import Annotated, Final
 
 import msgspec
 
-from ccms_server.errors import InvalidRequestError
+from ccms_server.errors import InvalidRequestError, LimitExceededError
 from ccms_server.model import QueryRequest, SeriesQuery
+
+QUERIES_MAX: Final = 200_000
+"""Queries in one body. Those that name a metric and a host fill the largest body before they are so many."""
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
-class SeriesQueryBody(msgspec.Struct, rename="kebab"):
+class SeriesQueryBody(msgspec.Struct, rename="kebab", gc=False):
     """One metric of one host, or of parts of it."""
 
     metric: str | None = None
@@ -56,6 +59,10 @@ class QueryBody(msgspec.Struct, rename="kebab"):
 
     def to_model(self, *, resample: bool) -> QueryRequest:
         """The same request in the words of the store."""
+        if len(self.queries or ()) > QUERIES_MAX:
+            raise LimitExceededError(
+                "queries in one request", len(self.queries or ()), QUERIES_MAX, "ask for fewer at a time"
+            )
         return QueryRequest(
             cluster=self.cluster or "",
             start=self.from_ or 0,
@@ -80,6 +87,7 @@ def decode_query(body: bytes, *, resample: bool = True) -> QueryRequest:
 
     Raises:
         InvalidRequestError: It is no JSON, or a field has a wrong type; the message names the field.
+        LimitExceededError: There are too many queries.
     """
     try:
         return _decoder.decode(body).to_model(resample=resample)

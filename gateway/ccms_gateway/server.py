@@ -5,12 +5,17 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aiohttp import http_exceptions, web
 
 from ccms_gateway.errors import Handler
+from ccms_gateway.sending import sending
 
 logger = logging.getLogger(__name__)
+
+IDLE_SECONDS: Final = 180.0
+"""A connection is closed when no request is complete up to its body for so long: collectors send every minute or so."""
 
 
 class RunningRequests:
@@ -35,6 +40,7 @@ class RunningRequests:
             response = await handler(request)
             if self._ending:
                 response.force_close()
+            await _finish(request, response)
             return response
         finally:
             self._count -= 1
@@ -67,10 +73,12 @@ async def serving(
     runner = web.AppRunner(
         app,
         access_log=None,
+        auto_decompress=False,  # `BodyReader` does, and notices what is missing
         handle_signals=False,
+        keepalive_timeout=IDLE_SECONDS,
         logger=_connection_logger(),
         handler_cancellation=True,  # nobody waits for the answer to a closed connection
-        shutdown_timeout=0.0,  # `finish` has waited by then
+        shutdown_timeout=0.1,  # `finish` has waited by then; 0 would wait for ever
     )
     await runner.setup()
     try:
@@ -82,6 +90,16 @@ async def serving(
             await site.stop()
         await requests.finish(grace_seconds)
         await runner.cleanup()
+
+
+async def _finish(request: web.Request, response: web.StreamResponse) -> None:
+    """Sends what is left of an answer."""
+    try:
+        async with sending(request):
+            await response.prepare(request)
+            await response.write_eof()
+    except ConnectionError as error:
+        logger.debug("an answer was not taken: %s", error)
 
 
 def _connection_logger() -> logging.Logger:

@@ -17,7 +17,7 @@ from grpc import aio
 
 import ccms_gateway
 from ccms_server.config import Config, split_address
-from ccms_server.ingest.nats import NatsSubscriber, subscribed
+from ccms_server.ingest.nats import NatsSubscriber, check_credentials, subscribed
 from ccms_server.listen import Endpoint, bind, close_all, endpoint, ip_addresses
 from ccms_server.rpc.health import HealthState
 from ccms_server.rpc.server import SERVICE_NAME, bind_server, create_server, serving
@@ -66,6 +66,7 @@ async def run(
         ConfigError: A file that the configuration names cannot be used.
         ExceptionGroup: A part of the server failed.
     """
+    check_credentials(config.nats)
     stop = stop or asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.enter_context(_signals_set(stop))
@@ -94,10 +95,16 @@ async def run(
 
 @contextmanager
 def _signals_set(stop: asyncio.Event) -> Iterator[None]:
-    """Makes SIGINT and SIGTERM set an event."""
+    """Makes SIGINT and SIGTERM set an event; a second one ends the process at once, whatever is left to do."""
     loop = asyncio.get_running_loop()
+
+    def set_stop(number: signal.Signals) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, set_stop, number)
     try:
         yield
     finally:

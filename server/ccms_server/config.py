@@ -13,7 +13,7 @@ from typing import Final
 
 from ccms_server.errors import ConfigError
 from ccms_server.json_section import Section, parse_json
-from ccms_server.names import NAME_BYTES_MAX, broken_name_rule
+from ccms_server.names import broken_name_rule
 from ccms_server.store.metric import Aggregation, Metric
 
 FILE_BYTES_MAX: Final = 4 << 20
@@ -28,8 +28,8 @@ COUNT_MAX: Final = 2**31 - 1
 MEMORY_BYTES_MAX: Final = 1 << 50
 
 _NATS_SERVER: Final = re.compile(
-    r"((nats|tls|ws|wss)://([^\s/@]+@)?)?"  # scheme, and perhaps `user:password@`
-    r"([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?"
+    r"(?P<scheme>nats|tls|wss?)://([^\s/?#@\[\]]+@)?"  # perhaps with `user:password@`
+    r"(?P<host>[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9a-fA-F:.]+\])(?P<port>:[1-9][0-9]{0,4})?/?"
 )
 _NATS_SUBJECT: Final = re.compile(r"(>|([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?)")
 
@@ -81,8 +81,7 @@ class NatsConfig:
     @property
     def servers(self) -> list[str]:
         """URLs of the servers, each with a scheme."""
-        servers = [server.strip() for server in self.address.split(",")]
-        return [server if "://" in server else f"nats://{server}" for server in servers]
+        return _nats_servers(self.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +124,7 @@ class LimitsConfig:
 
     series: int = 4_000_000
     """Series; samples of further ones are rejected."""
-    request_bytes: int = 64 << 20
+    request_bytes: int = 16 << 20
     """Size of one write request, in bytes."""
     queue_bytes: int = 256 << 20
     """Size of all writes that wait, in bytes; at least `request_bytes`."""
@@ -283,10 +282,8 @@ def _read_metrics(file: Section) -> tuple[Metric, ...]:
     metrics = []
     section = file.required_section("metrics", known=None)
     for name, settings in section.sections_by_name(known={"frequency", "aggregation"}):
-        if not name.isprintable() or not name.strip():
-            section.fail(name, None, "a metric's name must be printable text")
-        if len(name.encode()) > NAME_BYTES_MAX:
-            section.fail(name, None, f"a metric's name must be at most {NAME_BYTES_MAX} bytes long")
+        if rule := broken_name_rule(name, is_directory=False):
+            section.fail(name, None, f"a metric's name {rule}")
         interval = settings.whole_number("frequency", least=1, most=INTERVAL_SECONDS_MAX)
         metrics.append(Metric(name, interval, _read_aggregation(settings)))
     if not metrics:
@@ -334,9 +331,8 @@ def _read_nats(file: Section) -> tuple[NatsConfig, ...]:
 
 def _read_nats_entry(section: Section) -> NatsConfig:
     address = section.text("address", secret=True)
-    if not all(_NATS_SERVER.fullmatch(server.strip()) for server in address.split(",")):
-        shown = None if "@" in address else address  # what is before it may be a password
-        section.fail("address", shown, "must be servers separated by commas, each `host:port` or `nats://host:port`")
+    if rule := _broken_nats_rule(address):
+        section.fail("address", None if "@" in address else address, rule)  # what is before it may be a password
     username, password = section.text("username", ""), section.text("password", "", secret=True)
     if bool(username) != bool(password):
         absent, present = ("password", "username") if username else ("username", "password")
@@ -353,6 +349,28 @@ def _read_nats_entry(section: Section) -> NatsConfig:
     )
 
 
+def _nats_servers(address: str) -> list[str]:
+    """The URLs in `nats[].address`, each with a scheme."""
+    servers = [server.strip() for server in address.split(",")]
+    return [server if "://" in server else f"nats://{server}" for server in servers]
+
+
+def _broken_nats_rule(address: str) -> str | None:
+    """The rule that a `nats[].address` breaks: nats-py would raise, or try in vain for ever."""
+    is_web_socket = set()
+    for server in _nats_servers(address):
+        match = _NATS_SERVER.fullmatch(server)
+        if match is None:
+            return "must be servers separated by commas, each `host:port` or `nats://host:port`"
+        host_and_port = match["host"] + (match["port"] or ":4222")
+        try:
+            split_address(host_and_port)
+        except ValueError as error:
+            return f"names the server {host_and_port!r}, which {error}"
+        is_web_socket.add(match["scheme"].startswith("ws"))
+    return "must not mix WebSockets (`ws`, `wss`) with `nats` and `tls`" if len(is_web_socket) > 1 else None
+
+
 def _read_subscription(section: Section) -> NatsSubscription:
     subject = section.text("subscribe-to")
     if not _NATS_SUBJECT.fullmatch(subject):
@@ -360,7 +378,7 @@ def _read_subscription(section: Section) -> NatsSubscription:
             "subscribe-to", subject, "must be a subject: words joined by dots, `*` for any word, `>` for the rest"
         )
     cluster = section.text("cluster-tag", "")
-    if cluster and (rule := broken_name_rule(cluster)):
+    if cluster and (rule := broken_name_rule(cluster, is_directory=True)):
         section.fail("cluster-tag", cluster, rule)
     return NatsSubscription(subscribe_to=subject, cluster_tag=cluster)
 

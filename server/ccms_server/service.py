@@ -4,9 +4,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -148,7 +148,7 @@ class MetricService:
         self._check(sum(8 * len(column.values) for column in columns))
         return await self._writer.write_columns(columns)
 
-    async def query(self, request: QueryRequest) -> AsyncIterator[list[SeriesAnswer]]:
+    async def query(self, request: QueryRequest) -> AsyncGenerator[list[SeriesAnswer], None]:
         """Answers a query in chunks of bounded size, in order.
 
         Raises:
@@ -156,8 +156,9 @@ class MetricService:
             NotReadyError: The server is starting or stopping.
         """
         planned = await self.plan(request)
-        async for chunk in self.answers(planned):
-            yield chunk
+        async with aclosing(self.answers(planned)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def plan(self, request: QueryRequest) -> Plan:
         """Finds out what a query would be answered with; see `query` for the errors."""
@@ -167,7 +168,7 @@ class MetricService:
             return self._plan(request)
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._plan, request)
 
-    async def answers(self, planned: Plan) -> AsyncIterator[list[SeriesAnswer]]:
+    async def answers(self, planned: Plan) -> AsyncGenerator[list[SeriesAnswer], None]:
         """Reads what was planned, chunk by chunk."""
         chunks = answers(self.store.reader(), planned, chunk_points=CHUNK_POINTS, chunk_series=CHUNK_SERIES)
         if len(planned.series) <= QUICK_SERIES and planned.n_samples <= QUICK_SAMPLES:

@@ -1,5 +1,6 @@
 """A client for the REST API that sends GET requests with bodies, as cc-backend does."""
 
+import asyncio
 import io
 import json
 from contextlib import asynccontextmanager
@@ -34,6 +35,11 @@ class RestClient:
             method, url, data=data, headers=headers, skip_auto_headers=("Content-Type", "User-Agent")
         ) as response:
             return Answer(response.status, dict(response.headers), await response.read())
+
+    async def connect(self):
+        """A connection of its own, to say on it what no client would."""
+        host, port = self.base_url.removeprefix("http://").split(":")
+        return await asyncio.open_connection(host, int(port))
 
     async def write(self, lines, path="/api/write"):
         return await self.send("POST", path, lines)

@@ -87,8 +87,12 @@ class ServerProcess(Server):
         return self._status_bytes("VmRSS")
 
     def resident_peak_bytes(self):
-        """Memory the process had in use at most."""
+        """Memory the process had in use at most, since the start or since `forget_resident_peak`."""
         return self._status_bytes("VmHWM")
+
+    def forget_resident_peak(self):
+        """Makes the memory in use now the peak."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     async def terminate(self):
         """Sends SIGTERM and waits; returns the exit code."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from grpc import StatusCode, aio
 from helpers.server import server_inside
-from helpers.waiting import eventually
+from helpers.waiting import eventually, lag_measured
 
 from ccms.v1 import metric_store_service_pb2 as service_pb
 from ccms.v1 import sample_pb2 as sample_pb
@@ -23,6 +23,7 @@ from ccms_client import (
     ServerError,
     ServerUnavailableError,
 )
+from ccms_client.client import MESSAGE_BYTES_MAX
 from ccms_server.errors import NotReadyError, QueueFullError
 from ccms_server.rpc import service as rpc_service
 from ccms_server.rpc.columns import PART_VALUES_MAX
@@ -255,8 +256,43 @@ async def test_a_batch_over_the_limit_is_refused():
     async with server_inside(limits={"request-bytes": 100_000, "queue-bytes": 100_000}) as server:
         with pytest.raises(InvalidRequestError, match="100,001"):
             await server.grpc.write_lines(b"#" * 100_001)
-        with pytest.raises(ServerBusyError, match="larger than max"):  # gRPC's own limit, with gRPC's own status
-            await server.grpc.write_lines(b"#" * 200_000)
+        with pytest.raises(InvalidRequestError, match="larger than max"):  # gRPC's own limit
+            await server.grpc.write_lines(b"#" * 2_000_000)
+
+
+async def test_a_message_that_does_not_fit_is_no_reason_to_try_again(server):
+    with pytest.raises(InvalidRequestError, match="larger than max"):
+        await server.grpc.write_lines(bytes(MESSAGE_BYTES_MAX))
+
+
+@pytest.mark.parametrize(
+    ("queries", "expected"),
+    [
+        (200_000, None),
+        (200_001, "200,001 exceed the limit"),
+        (1_900_000, "exceed the limit"),
+        (3_000_000, "longer than"),
+    ],
+)
+async def test_many_tiny_queries_leave_the_event_loop_to_others(server, monkeypatch, queries, expected):
+    async def query(self, request):
+        yield []
+
+    monkeypatch.setattr(MetricService, "query", query)
+    message = service_pb.QueryRequest(queries=[service_pb.SeriesQuery()]).SerializeToString() * queries
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        call = channel.unary_stream("/ccms.v1.MetricStoreService/Query")(message)
+        async with lag_measured() as lag:
+            code = await call.code()
+    assert code == (StatusCode.INVALID_ARGUMENT if expected else StatusCode.OK)
+    assert (expected or "") in await call.details()
+    assert lag.longest < 1.0
+
+
+async def test_many_ids_of_one_query_count(server):
+    query = SeriesQuery(metric="cpu_load", host="n1", type="core", type_ids=["0"] * 200_001)
+    with pytest.raises(InvalidRequestError, match="200,001 exceed the limit"):
+        await read(server, query)
 
 
 @pytest.mark.parametrize(
@@ -335,3 +371,30 @@ async def test_a_server_that_is_not_there():
     async with MetricStoreClient.connect("127.0.0.1:1") as client:
         with pytest.raises(ServerUnavailableError):
             await client.write_lines(b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "request_bytes"),
+    [
+        ("Write", b"\xff\xff\xff\x0f"),
+        ("WriteLineProtocol", b"\xff\xff\xff\x0f"),
+        ("WriteLineProtocol", b"\x12\x02\xff\xfe"),  # a default cluster that is not UTF-8
+        ("Query", b"\xff\xff\xff\x0f"),
+        ("Query", b"\x0a\x02\xff\xfe"),  # a cluster that is not UTF-8
+    ],
+)
+async def test_a_request_that_is_no_message_is_the_clients_fault(server, method, request_bytes, caplog):
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        call = channel.unary_stream(f"/ccms.v1.MetricStoreService/{method}")(request_bytes)
+        with pytest.raises(aio.AioRpcError) as told:
+            await call.read()
+    assert told.value.code() is StatusCode.INVALID_ARGUMENT
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_what_the_health_library_lacks_is_unimplemented(server, caplog):
+    async with aio.insecure_channel(server.grpc_address) as channel:
+        with pytest.raises(aio.AioRpcError) as told:
+            await channel.unary_unary("/grpc.health.v1.Health/List")(b"")
+    assert told.value.code() is StatusCode.UNIMPLEMENTED
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -14,6 +14,7 @@ from helpers.server import config_text, server_inside, server_process
 from helpers.waiting import DEADLINE_SECONDS, eventually
 
 from ccms_client import SeriesQuery
+from ccms_server.app import GRACE_SECONDS
 from ccms_server.store.store import Store
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -160,3 +161,30 @@ async def test_a_part_that_fails_ends_the_server(monkeypatch):
         async with server_inside() as server:
             await asyncio.wait({server.task})
     assert raised.group_contains(RuntimeError, match="a defect")
+
+
+async def test_a_body_that_never_ends_does_not_hold_up_the_end(tmp_path):
+    async with server_process(tmp_path) as server:
+        host, port = server.rest.base_url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /api/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + LINE[:10])
+        await writer.drain()
+        assert (await server.rest.write(b"")).status == 200
+        async with asyncio.timeout(GRACE_SECONDS + 10):  # well before the body's own deadline of 30 s
+            assert await server.terminate() == 0
+        writer.close()
+
+
+async def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    async with server_process(tmp_path) as server:
+        host, port = server.rest.base_url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /api/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + LINE[:10])
+        await writer.drain()
+        assert (await server.rest.write(b"")).status == 200
+        server.process.send_signal(signal.SIGINT)
+        await eventually(lambda: any("stopping" in line for line in server.log), "the server to stop")
+        server.process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(GRACE_SECONDS - 1):
+            assert await server.process.wait() == -signal.SIGINT
+        writer.close()

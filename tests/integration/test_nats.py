@@ -2,22 +2,26 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import re
+import socket
+from contextlib import asynccontextmanager
 
 import nats
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from helpers.nats import delivered, nats_server, operator_mode, publisher
-from helpers.server import server_inside
+from helpers.server import config_text, server_inside
 from helpers.waiting import eventually
 
 from ccms_client import SeriesQuery
-from ccms_server.config import NatsConfig, NatsSubscription
+from ccms_server.app import run
+from ccms_server.config import NatsConfig, NatsSubscription, parse_config
 from ccms_server.errors import ConfigError, NotReadyError
 from ccms_server.ingest import nats as ingest
-from ccms_server.ingest.nats import NatsSubscriber, subscribed
+from ccms_server.ingest.nats import subscribed
 from ccms_server.ingest.writer import IngestCounters
 from ccms_server.rpc.health import NATS_SERVICE
 
@@ -190,8 +194,9 @@ async def test_a_user_name_and_password_are_sent(caplog):
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # nats-py drops a connection it made too many
+@pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_broker_that_sends_us_away_is_asked_again(tmp_path, caplog):
-    """nats-py gives up on a connection that the server ends with an error."""
+    """nats-py gives up on a connection that the server ends with an error, and forgets to close its socket."""
     config = tmp_path / "nats.conf"
 
     def let_in(password):
@@ -212,6 +217,7 @@ async def test_a_broker_that_sends_us_away_is_asked_again(tmp_path, caplog):
             async with publisher(broker, user="store", password="secret") as client:
                 await client.publish("updates", line(1.0))
             await eventually(lambda: server.service.counters.stored == 1, "the published line")
+    gc.collect()  # while its sockets may be found unclosed
 
 
 async def test_a_credentials_file_is_used(tmp_path):
@@ -311,9 +317,90 @@ async def test_a_credentials_file_that_cannot_be_used_is_told_at_the_start(tmp_p
     path = tmp_path / "user.creds"
     if content is not None:
         path.write_text(content)
-    config = NatsConfig(
-        address="127.0.0.1:1", creds_file_path=str(path), subscriptions=(NatsSubscription(subscribe_to="updates"),)
-    )
-    with pytest.raises(ConfigError, match=rule) as raised:
-        NatsSubscriber(config, BusySink(), set_health, "nats[0]")
+    nats = {"address": "127.0.0.1:1", "creds-file-path": str(path), "subscriptions": [{"subscribe-to": "updates"}]}
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # what is found out before anything is started
+        http = {"address": f"127.0.0.1:{taken.getsockname()[1]}"}
+        with pytest.raises(ConfigError, match=rule) as raised:
+            await run(parse_config(config_text(nats=[nats], **{"http-api": http})))
     assert raised.value.key == "nats[0].creds-file-path"
+
+
+GREETINGS = [
+    b"INFO []\r\n",
+    b"INFO " + b"x" * 100_000 + b"\r\n",
+    b'INFO {"connect_urls": ["[::::"]}\r\n',
+    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    b"\xff\xfe\x00",
+]
+
+
+@asynccontextmanager
+async def impostor(broker, greeting):
+    """Listens in place of a broker that is down, and greets with something else; gives a list of its guests."""
+    guests = []
+
+    async def greet(_, writer):
+        guests.append(writer)
+        with contextlib.suppress(ConnectionError):
+            writer.write(greeting)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", broker.port):
+        yield guests
+
+
+@pytest.mark.parametrize("greeting", GREETINGS)
+async def test_a_broker_that_talks_nonsense_costs_nothing_but_its_messages(greeting):
+    async with nats_server() as broker:
+        await broker.kill()
+        async with (
+            impostor(broker, greeting) as guests,
+            server_inside(nats=[entry(broker, ("updates", "alex"))]) as server,
+        ):
+            await server.rest.write(line(1.0), "/api/write?cluster=alex")
+            await eventually(lambda: len(guests) >= 2, "a second attempt")
+            assert await stored_values(server, "alex") == [1.0]
+            assert not all_connected(server)
+
+
+@pytest.mark.parametrize("greeting", GREETINGS[:2])
+async def test_a_broker_that_comes_back_as_something_else_is_found_again(greeting, monkeypatch):
+    """nats-py stops to reconnect, and says so to nobody."""
+    monkeypatch.setattr(ingest, "SILENCE_SECONDS", 0.1)
+    async with nats_server() as broker, server_inside(nats=[entry(broker, ("updates", "alex"))]) as server:
+        await eventually(lambda: all_connected(server), "a connection")
+        await broker.kill()
+        async with impostor(broker, greeting) as guests:
+            await eventually(lambda: len(guests) >= 2, "a second attempt")
+        await broker.start()
+        await eventually(lambda: all_connected(server), "a new connection")
+        async with publisher(broker) as client:
+            await client.publish("updates", line(1.0))
+        await eventually(lambda: server.service.counters.stored == 1, "the published line")
+
+
+async def test_what_nats_py_did_not_expect_is_told_once_and_truly(caplog):
+    async with nats_server() as broker:
+        await broker.kill()
+        async with (
+            impostor(broker, GREETINGS[0]) as guests,
+            server_inside(nats=[entry(broker, ("updates", "alex"))]),
+        ):
+            await eventually(lambda: len(guests) >= 3, "a third attempt")
+    [record] = [record for record in caplog.records if record.name == ingest.__name__ and record.levelname == "ERROR"]
+    assert record.getMessage().startswith("nats[0]: the broker cannot be understood: AttributeError: ")
+
+
+async def test_a_message_that_a_defect_loses_is_counted(caplog):
+    sink = BusySink(error=ZeroDivisionError("a defect"))
+    sink.free.set()
+    async with (
+        nats_server() as broker,
+        publisher(broker) as client,
+        subscribed([config_of(broker)], sink, set_health) as [subscriber],
+    ):
+        await eventually(lambda: subscriber.connected, "a connection")
+        await client.publish("updates", b"x")
+        await eventually(lambda: sink.counters.dropped == 1, "the loss")
+    assert "nats[0]: a message could not be handed over" in caplog.text

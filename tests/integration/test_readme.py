@@ -35,7 +35,7 @@ async def run(*command):
 
 @pytest.fixture
 async def server(tmp_path):
-    metrics = json.loads((ROOT / "configs" / "config.json").read_text())["metrics"]
+    metrics = json.loads((ROOT / "configs" / "config-forever.json").read_text())["metrics"]
     async with server_process(tmp_path, metrics=metrics) as server:
         yield server
 
@@ -58,7 +58,7 @@ def test_the_first_commands_are_run_and_test():
 
 async def test_a_sample_written_with_curl_is_found_with_curl(server):
     assert await shell(block("sh", "/api/write?cluster=alpha"), server) == ""
-    answer = json.loads(await shell(block("sh", '"queries": ['), server))
+    answer = json.loads(await shell(block("sh", '"cluster": "alpha"'), server))
     [[series]] = answer["results"]
     assert series["data"][-1] == series["max"] == 1.5
     assert list(series) == re.findall(r'"(\w+)":', re.search(r'`\{"results":\[\[(.*?)\]\]\}`', README)[1])
@@ -72,11 +72,15 @@ async def test_the_client_reads_what_it_wrote(server):
 
 async def test_a_days_measurements_can_be_posted(server):
     printed = await shell(block("sh", "emmy-1403244"), server)
-    assert printed == ""
-    query = {"metric": "cpu_load", "host": "e0102"}
-    span = {"cluster": "emmy", "from": 1608923076, "to": 1608923076 + 86400}
-    answer = await server.rest.query({**span, "queries": [query]})
-    assert answer.json["results"][0][0]["data"][0] == 4.01
+    [[series]] = json.loads(printed)["results"]
+    assert series["data"][0] == 150.17
+    assert len(series["data"]) == 60
+    assert load_config(ROOT / "configs" / "config-forever.json").retention_in_memory == 0
+
+
+async def test_the_server_lists_its_methods(server):
+    printed = await shell(block("sh", "--list-methods"), server)
+    assert "ccms.v1.MetricStoreService/Query" in printed
 
 
 def test_every_key_of_the_configuration_is_explained():

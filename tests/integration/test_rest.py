@@ -1,12 +1,16 @@
 """The REST API beyond what is recorded of the predecessor: paths, methods, limits, and the form of its errors."""
 
 import asyncio
+import gzip
 import json
+import zlib
 
 import pytest
 from helpers.server import server_inside
-from helpers.waiting import eventually
+from helpers.waiting import eventually, lag_measured
 
+from ccms_gateway import sending
+from ccms_gateway.query_json import QUERIES_MAX
 from ccms_server.errors import NotReadyError, QueueFullError
 from ccms_server.service import MetricService
 
@@ -257,8 +261,7 @@ async def test_an_answer_that_breaks_off_does_not_look_complete(rest, monkeypatc
 async def test_bodies_that_are_under_way_have_a_limit_together():
     line = "#" * 69_999 + "\n"
     async with server_inside(limits={"request-bytes": 70_000, "queue-bytes": 100_000}) as server:
-        host, port = server.rest.base_url.removeprefix("http://").split(":")
-        _, writer = await asyncio.open_connection(host, int(port))
+        _, writer = await server.rest.connect()
         writer.write(b"POST /api/write HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n" + b"#" * 60_000)
 
         async def refused():
@@ -287,11 +290,149 @@ async def test_a_client_that_goes_away_stops_the_work(monkeypatch):
 
     monkeypatch.setattr(MetricService, "query", query)
     async with server_inside() as server:
-        host, port = server.rest.base_url.removeprefix("http://").split(":")
-        _, writer = await asyncio.open_connection(host, int(port))
+        _, writer = await server.rest.connect()
         writer.write(b"GET /api/query HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         async with asyncio.timeout(30):
             await begun.wait()
             writer.close()
             await writer.wait_closed()
             await ended.wait()
+
+
+GZIP, DEFLATE = gzip.compress(LINE.encode(), mtime=0), zlib.compress(LINE.encode())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", GZIP),
+        ("GZIP", GZIP),
+        ("x-gzip", GZIP),
+        ("gzip", gzip.compress(b"# a comment\n", mtime=0) + GZIP),
+        ("deflate", DEFLATE),
+        ("identity", LINE.encode()),
+        ("", LINE.encode()),
+    ],
+)
+async def test_compressed_bodies_are_taken(rest, encoding, body):
+    answer = await rest.send("POST", "/api/write?cluster=alex", body, {"Content-Encoding": encoding})
+    assert answer.status == 200
+    query = gzip.compress(json.dumps(QUERY).encode())
+    answer = await rest.send("GET", "/api/query", query, {"Content-Encoding": "gzip"})
+    assert answer.json["results"][0][0]["data"] == [1.5]
+
+
+async def test_a_body_that_is_decompressed_in_many_steps_is_whole(rest):
+    lines = "".join(f"cpu_load,hostname=n1 value={number} {1_700_000_000 + 60 * number}\n" for number in range(50_000))
+    body = gzip.compress(lines.encode())
+    assert (await rest.send("POST", "/api/write?cluster=alex", body, {"Content-Encoding": "gzip"})).status == 200
+    [[series]] = (await rest.query(QUERY | {"to": 1_800_000_000})).json["results"]
+    assert series["data"] == list(range(50_000))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", b""),
+        ("gzip", GZIP[:-12]),
+        ("gzip", GZIP[:-1]),
+        ("gzip", GZIP[:-8] + bytes(8)),
+        ("gzip", GZIP + GZIP[:-1]),
+        ("gzip", GZIP + b"more"),
+        ("gzip", LINE.encode()),
+        ("deflate", DEFLATE[:-1]),
+    ],
+)
+async def test_nothing_of_a_damaged_compressed_body_is_stored(rest, encoding, body):
+    answer = await rest.send("POST", "/api/write?cluster=alex", body, {"Content-Encoding": encoding})
+    assert answer.status == 400
+    assert_error(answer, "Bad Request", "body")
+    assert "error" in (await rest.query(QUERY)).json["results"][0][0]
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "snappy", "gzip, gzip"])
+async def test_unknown_encodings_are_refused(rest, encoding):
+    answer = await rest.send("POST", "/api/write?cluster=alex", GZIP, {"Content-Encoding": encoding})
+    assert answer.status == 415
+    assert_error(answer, "Unsupported Media Type", encoding, "gzip")
+
+
+@pytest.fixture
+def long_query():
+    """A query whose answer is sent in pieces."""
+    hosts = [f"n{number}" for number in range(20_000)]
+    return QUERY | {"queries": [{"metric": "cpu_load", "host": host} for host in hosts]}
+
+
+def raw_request(method, query, version="1.1", connection="close"):
+    body = json.dumps(query).encode()
+    head = f"{method} /api/query HTTP/{version}\r\nHost: x\r\nConnection: {connection}"
+    return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def test_head_of_a_long_answer_has_no_body(rest, long_query):
+    reader, writer = await rest.connect()
+    writer.write(raw_request("HEAD", long_query, connection="keep-alive") + raw_request("GET", QUERY))
+    async with asyncio.timeout(30):
+        first, second, body = (await reader.read()).split(b"\r\n\r\n")
+    writer.close()
+    assert first.startswith(b"HTTP/1.1 200 ")
+    assert second.startswith(b"HTTP/1.1 200 ")
+    assert json.loads(body).keys() == {"results"}
+
+
+async def test_a_long_answer_ends_for_clients_of_http_1_0(rest, long_query):
+    reader, writer = await rest.connect()
+    writer.write(raw_request("GET", long_query, version="1.0", connection="keep-alive"))
+    async with asyncio.timeout(30):
+        head, body = (await reader.read()).split(b"\r\n\r\n")
+    writer.close()
+    assert b"chunked" not in head
+    assert len(json.loads(body)["results"]) == 20_000
+
+
+async def test_a_client_that_does_not_read_is_cut_off(rest, long_query, monkeypatch):
+    ended = asyncio.Event()
+    original = MetricService.query
+
+    async def query(self, request):
+        try:
+            while True:
+                async for answers in original(self, request):
+                    yield answers
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(MetricService, "query", query)
+    monkeypatch.setattr(sending, "SEND_SECONDS", 0.2)
+    _, writer = await rest.connect()
+    writer.transport.pause_reading()
+    writer.write(raw_request("GET", long_query))
+    async with asyncio.timeout(30):
+        await ended.wait()
+    writer.close()
+
+
+async def test_a_query_of_a_whole_cluster_host_by_host_is_taken(rest):
+    ids = [str(number) for number in range(8)]
+    queries = [
+        {"metric": f"metric{metric}", "host": f"host{host:05d}.cluster.example.org", "type": "core", "type-ids": ids}
+        for host in range(1000)
+        for metric in range(10)
+    ]
+    answer = await rest.query(QUERY | {"queries": queries})
+    assert answer.status == 200
+    assert len(answer.json["results"]) == 10_000
+
+
+@pytest.mark.parametrize(("queries", "status"), [(1_000_000, 400), (QUERIES_MAX, 200)])
+async def test_many_tiny_queries_leave_the_event_loop_to_others(rest, monkeypatch, queries, status):
+    async def query(self, request):
+        yield []
+
+    monkeypatch.setattr(MetricService, "query", query)
+    body = b'{"queries":[' + b",".join([b"{}"] * queries) + b"]}"
+    async with lag_measured() as lag:
+        answer = await rest.send("POST", "/api/query", body)
+    assert answer.status == status
+    assert lag.longest < 1.0

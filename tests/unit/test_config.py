@@ -65,7 +65,7 @@ def test_shipped_files_load_and_ask_for_nothing_that_is_missing(path):
     assert inactive_features(config) == []
     assert config.http_api.address == "localhost:8082"
     assert config.grpc_api.address == "localhost:8083"
-    assert config.retention_in_memory == 48 * 3600
+    assert config.retention_in_memory == (0 if path.stem == "config-forever" else 48 * 3600)
 
 
 def test_shipped_files_differ_only_in_nats():
@@ -153,6 +153,22 @@ def test_nats_servers_have_a_scheme_each():
         ["nats://one:4222", "nats://two"],
         ["tls://store:secret@[::1]:4222/"],
     ]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost",
+        "localhost:65535",
+        "nats://user:pa%2Fss@a-b.c_d.example.",
+        "tls://10.0.0.1, [::1]:1",
+        "ws://a,wss://b:1/",
+    ],
+)
+def test_nats_addresses_that_are_good(address):
+    subscriptions = [{"subscribe-to": "updates"}]
+    [nats] = parse_config(minimal_json(nats=[{"address": address, "subscriptions": subscriptions}])).nats
+    assert nats.address == address
 
 
 def test_representation_holds_no_password():

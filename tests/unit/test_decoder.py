@@ -8,6 +8,7 @@ import pytest
 from benchmarks.payloads import STAMP, host_batches, metrics
 from helpers.catalog import DictCatalog
 
+from ccms_server.errors import RejectReason
 from ccms_server.ingest import decoder as decoder_module
 from ccms_server.ingest.decoder import ROOM_KEPT_MAX, LineDecoder
 from ccms_server.ingest.key_table import IGNORED_MAX, KEY_BYTES_MAX
@@ -288,3 +289,19 @@ def test_compiled_with_bounds_checking_views_are_read_inside_only(read, size):
     for position in (-1, 16 - size + 1, 16, 1 << 40):
         with pytest.raises(IndexError):
             read(array, position)
+
+
+@pytest.mark.parametrize("line", [b"load\t\n", b"load\t \n", b"load\t", b"load\t\r\n"])
+def test_a_tab_at_a_lines_end_is_no_part_of_a_measurement(line):
+    """Within a line it is: `load\\t,host=h` is of a metric that nobody configured, and is known from then on."""
+    decoder = LineDecoder(DictCatalog({"load": {}}), "c")
+    decoder.decode(b"load\t,host=h value=1\n", 0)
+    assert decoder.decode(line, 0).report.rejected == {RejectReason.MISSING_HOST: 1}
+
+
+@pytest.mark.parametrize("line", [b"x\n", b"x\r\n", b"x", b"x,a=b\n"])
+def test_lines_without_fields_of_unknown_metrics_are_decoded_by_the_kernel(line, monkeypatch):
+    decoder = LineDecoder(DictCatalog({"load": {}}), "c")
+    decoder.decode(b"x 1\n", 0)
+    monkeypatch.setattr(decoder, "_decode_all", None)  # the readable decoder is not asked
+    assert decoder.decode(line, 0).report.ignored == 1

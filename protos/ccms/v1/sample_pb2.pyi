@@ -38,7 +38,7 @@ class _RejectReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RejectRe
     REJECT_REASON_MISSING_HOST: _RejectReason.ValueType  # 5
     """No host."""
     REJECT_REASON_INVALID_NAME: _RejectReason.ValueType  # 6
-    """A name is empty, too long, or could leave a directory."""
+    """A name is empty, too long, holds control characters, or could leave a directory."""
     REJECT_REASON_MISSING_VALUE: _RejectReason.ValueType  # 7
     """The line has no `value` field."""
     REJECT_REASON_UNKNOWN_FIELD: _RejectReason.ValueType  # 8
@@ -52,7 +52,7 @@ class _RejectReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RejectRe
     REJECT_REASON_UNKNOWN_METRIC: _RejectReason.ValueType  # 12
     """The metric is not configured (columns only; lines of unknown metrics are ignored)."""
     REJECT_REASON_LENGTH_MISMATCH: _RejectReason.ValueType  # 13
-    """Times and values of a column differ in number."""
+    """Times and values of a column differ in number; the greater one is how many samples are rejected."""
     REJECT_REASON_TOO_OLD: _RejectReason.ValueType  # 14
     """Older than the retention."""
     REJECT_REASON_TOO_NEW: _RejectReason.ValueType  # 15
@@ -78,7 +78,7 @@ REJECT_REASON_MISSING_CLUSTER: RejectReason.ValueType  # 4
 REJECT_REASON_MISSING_HOST: RejectReason.ValueType  # 5
 """No host."""
 REJECT_REASON_INVALID_NAME: RejectReason.ValueType  # 6
-"""A name is empty, too long, or could leave a directory."""
+"""A name is empty, too long, holds control characters, or could leave a directory."""
 REJECT_REASON_MISSING_VALUE: RejectReason.ValueType  # 7
 """The line has no `value` field."""
 REJECT_REASON_UNKNOWN_FIELD: RejectReason.ValueType  # 8
@@ -92,7 +92,7 @@ REJECT_REASON_INVALID_TIMESTAMP: RejectReason.ValueType  # 11
 REJECT_REASON_UNKNOWN_METRIC: RejectReason.ValueType  # 12
 """The metric is not configured (columns only; lines of unknown metrics are ignored)."""
 REJECT_REASON_LENGTH_MISMATCH: RejectReason.ValueType  # 13
-"""Times and values of a column differ in number."""
+"""Times and values of a column differ in number; the greater one is how many samples are rejected."""
 REJECT_REASON_TOO_OLD: RejectReason.ValueType  # 14
 """Older than the retention."""
 REJECT_REASON_TOO_NEW: RejectReason.ValueType  # 15
@@ -114,16 +114,18 @@ class SeriesSelector(_message.Message):
     COMPONENT_FIELD_NUMBER: _builtins.int
     SUBCOMPONENT_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
-    """Required. Name of the cluster; no slash, backslash or `..`."""
+    """Required. Name of the cluster; no slash, backslash or `..`, and not `.`. No name is longer than 255 bytes of UTF-8
+    or holds control characters.
+    """
     host: _builtins.str
-    """Required. Name of the host; no slash, backslash or `..`."""
+    """Required. Name of the host; no slash, backslash or `..`, and not `.`."""
     @_builtins.property
     def component(self) -> Global___Component:
         """Optional. Component of the host. Absent, or of type `node`: the host itself."""
 
     @_builtins.property
     def subcomponent(self) -> Global___Component:
-        """Optional. Part of the component; needs `component`."""
+        """Optional. Part of the component; needs `component`. Here, `node` is a type like any other."""
 
     def __init__(
         self,

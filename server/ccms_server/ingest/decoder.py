@@ -18,6 +18,7 @@ from ccms_server.ingest.line_kernels import (
     FINISHED,
     HOST,
     LINE,
+    LINE_BYTES_LIMIT,
     LINES_IGNORED,
     OUT_OF_ROOM,
     POSITION,
@@ -26,7 +27,6 @@ from ccms_server.ingest.line_kernels import (
     TIME,
     decode_lines,
 )
-from ccms_server.ingest.line_kernels import LINE_BYTES_MAX as LIMIT
 from ccms_server.ingest.line_protocol import (
     LINE_BYTES_MAX,
     Carried,
@@ -66,7 +66,7 @@ class LineDecoder:
         self._keys = KeyTable(keys_max)
         self._room = _Room(ROOM_MIN)
         self._initial_state = np.zeros(STATE_SIZE, np.int64)
-        self._initial_state[[LINE, LIMIT]] = 1, line_bytes_max
+        self._initial_state[[LINE, LINE_BYTES_LIMIT]] = 1, line_bytes_max
         self._initial_state[[HOST, CLUSTER, DEFAULT_CLUSTER]] = NO_NAME
         self._state = self._initial_state.copy()
 
@@ -160,9 +160,8 @@ class LineDecoder:
                     )
                 elif outcome is not None:
                     report.ignored += 1
-                    if not outcome.measurement.endswith(
-                        b"\\"
-                    ):  # at a line's end only; before a comma it would escape it
+                    # A backslash would escape the comma behind it, and a tab at a line's end belongs to the end.
+                    if not outcome.measurement.endswith((b"\\", b"\t")):
                         keys.append(Key(outcome.measurement, IGNORED))
             position = end + 1
             line += 1

@@ -20,7 +20,7 @@ from ccms_server.ingest.key_table import (
     length_of,
     views_of,
 )
-from ccms_server.ingest.line_protocol import MICROSECONDS_END, MILLISECONDS_END, SECONDS_END
+from ccms_server.ingest.line_protocol import seconds_of
 from ccms_server.ingest.number_kernels import read_integer, read_number
 from ccms_server.ingest.words import WORD_BYTES, View, byte_at, marks_of, size_of, trailing_zeros, view_of, word_at
 from ccms_server.jit import kernel
@@ -44,7 +44,7 @@ HOST: Final = 5
 """Number of `line_protocol.Carried.host`; NO_NAME if the table has no such name."""
 CLUSTER: Final = 6
 DEFAULT_CLUSTER: Final = 7
-LINE_BYTES_MAX: Final = 8
+LINE_BYTES_LIMIT: Final = 8
 STATE_SIZE: Final = 9
 
 TAB: Final = ord("\t")
@@ -60,6 +60,8 @@ _SPACE_WORD: Final = np.uint64(SPACE)
 _VALUE_NAME: Final = np.uint64(int.from_bytes(b"value=", "little"))
 _VALUE_NAME_BYTES: Final = 6
 _VALUE_NAME_MASK: Final = np.uint64((1 << 8 * _VALUE_NAME_BYTES) - 1)
+
+_seconds_of: Final = kernel(seconds_of)
 
 
 @kernel
@@ -119,7 +121,7 @@ def decode_lines(
             entry = entries[index]
         if entry["series"] == IGNORED:
             end = _find_newline(view, key_end)
-            if end - position > state[LINE_BYTES_MAX]:
+            if end - position > state[LINE_BYTES_LIMIT]:
                 result = UNKNOWN_LINE
                 break
             state[LINES_IGNORED] += 1
@@ -130,7 +132,7 @@ def decode_lines(
                     result = UNKNOWN_LINE
                     break
             is_regular, value, timestamp, end = _read_sections(view, key_end, time)
-            if not is_regular or end - position > state[LINE_BYTES_MAX]:
+            if not is_regular or end - position > state[LINE_BYTES_LIMIT]:
                 result = UNKNOWN_LINE
                 break
             host, cluster, time = entry["host"], entry["cluster"], timestamp
@@ -161,13 +163,16 @@ def _ends_key(text: View, position: int, series: int) -> bool:
 def _look_up(text: View, begin: int, keys: KeyViews) -> tuple[int, int]:
     """The entry of a line's key, NO_ENTRY if it is not known, and the end of the key in the text."""
     end = _find_key_end(text, begin)
-    if end == size_of(text) or byte_at(text, end) == NEWLINE:
-        return NO_ENTRY, end
-    index = find_key(text, begin, end, keys)
-    if index == NO_ENTRY:
-        end = _find_measurement_end(text, begin, end)
+    has_fields = end < size_of(text) and byte_at(text, end) == SPACE
+    if has_fields:
         index = find_key(text, begin, end, keys)
-    return index, end
+        if index != NO_ENTRY:
+            return index, end
+    elif end > begin and byte_at(text, end - 1) == RETURN:
+        end -= 1
+    # Lines of a metric that is not configured are known by the measurement alone, whatever else they hold or lack.
+    end = _find_measurement_end(text, begin, end)
+    return find_key(text, begin, end, keys), end
 
 
 @kernel
@@ -195,19 +200,6 @@ def _read_sections(text: View, key_end: int, previous_time: int) -> tuple[bool, 
     if position < size and byte_at(text, position) == RETURN:
         position += 1
     return True, value, time, position
-
-
-@kernel
-def _seconds_of(timestamp: int) -> int:
-    """`line_protocol.seconds_of`."""
-    magnitude = abs(timestamp)
-    if magnitude < SECONDS_END:
-        return timestamp
-    if magnitude < MILLISECONDS_END:
-        return timestamp // 1000
-    if magnitude < MICROSECONDS_END:
-        return timestamp // 1_000_000
-    return timestamp // 1_000_000_000
 
 
 @kernel

@@ -23,8 +23,8 @@ Tags
     is the last one in the payload whose metric is known and whose tags are in order, whatever its fields are like.
     The host is never taken from another line.
 Names
-    No name is longer than 255 bytes of UTF-8 or holds a control character. Clusters and hosts become directories:
-    they hold no "/", "\" or "..", and are not ".".
+    As `names.broken_name_rule` has them: no name is longer than 255 bytes of UTF-8 or holds a control character.
+    Clusters and hosts become directories: they hold no "/", "\" or "..", and are not ".".
 Fields
     Only `value` exists; the last one counts. It is a decimal number, or an integer with the suffix i (64 bits with
     sign) or u (64 bits without), and is stored as the nearest double. Texts and truth values are refused, as are NaN,
@@ -47,9 +47,9 @@ from numpy.typing import NDArray
 
 from ccms_server.errors import RejectReason
 from ccms_server.model import WriteReport
+from ccms_server.names import broken_name_rule
 
 LINE_BYTES_MAX: Final = 65536
-NAME_BYTES_MAX: Final = 255
 
 INT64_MIN: Final = -(1 << 63)
 INT64_MAX: Final = (1 << 63) - 1
@@ -232,14 +232,14 @@ class LineReader:
         if not host:
             raise LineRejectedError(RejectReason.MISSING_HOST, "line has no tag hostname or host")
         if host != carried.host:
-            _check_directory("host", host)
+            _check_name("host", host, is_directory=True)
         is_cluster_implicit = not cluster
         if is_cluster_implicit:
             cluster = carried.cluster if host == carried.host else self._default_cluster
             if not cluster:
                 raise LineRejectedError(RejectReason.MISSING_CLUSTER, "line has no tag cluster, and no default is set")
         if cluster != carried.cluster:
-            _check_directory("cluster", cluster)
+            _check_name("cluster", cluster, is_directory=True)
         component = "" if kind == "node" else kind + kind_id
         if not component:
             return (cluster, host), is_cluster_implicit
@@ -265,9 +265,6 @@ TAG_PLACES: Final = {
     "subtype-id": 5,
 }
 """Where `_read_tags` puts the text of each tag that counts."""
-
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_UNSAFE_DIRECTORY: Final = re.compile(r"[\x00-\x1f\x7f/\\]|\.\.|^\.$")
 
 
 def _read_tags(tags: bytes | None) -> list[str]:
@@ -300,23 +297,9 @@ def _hidden(escape: re.Match[str]) -> str:
     return _HIDDEN[escape[1]]
 
 
-def _check_directory(what: str, name: str) -> None:
-    if _UNSAFE_DIRECTORY.search(name):
-        raise LineRejectedError(
-            RejectReason.INVALID_NAME, f"{what} {shown(name)} must not hold '/', '\\', '..' or control characters"
-        )
-    _check_length(what, name)
-
-
-def _check_name(what: str, name: str) -> None:
-    if _CONTROL.search(name):
-        raise LineRejectedError(RejectReason.INVALID_NAME, f"{what} {shown(name)} must not hold control characters")
-    _check_length(what, name)
-
-
-def _check_length(what: str, name: str) -> None:
-    if len(name) > NAME_BYTES_MAX or (not name.isascii() and len(name.encode()) > NAME_BYTES_MAX):
-        raise LineRejectedError(RejectReason.INVALID_NAME, f"{what} {shown(name)} has more than {NAME_BYTES_MAX} bytes")
+def _check_name(what: str, name: str, *, is_directory: bool = False) -> None:
+    if rule := broken_name_rule(name, is_directory=is_directory):
+        raise LineRejectedError(RejectReason.INVALID_NAME, f"{what} {shown(name)} {rule}")
 
 
 # Fields

@@ -38,6 +38,8 @@ PENDING_MESSAGES_MAX: Final = 65_536
 RECONNECT_SECONDS: Final = 1
 """Pause between two attempts to reach the same server."""
 CONNECT_TIMEOUT_SECONDS: Final = 5
+SILENCE_SECONDS: Final = 60
+"""A client that is reconnecting and tells nothing of its attempts for so long has ended them."""
 PING_SECONDS: Final = 20
 """A connection that answers neither of two pings is given up."""
 DRAIN_SECONDS: Final = 10
@@ -95,9 +97,6 @@ class NatsSubscriber:
             sink: Takes the payloads.
             on_change: Called when `connected` has changed.
             name: What the configuration calls it, for messages: `nats[0]`.
-
-        Raises:
-            ConfigError: The credentials file cannot be used.
         """
         self.counters = NatsCounters()
         self.connected = False
@@ -106,6 +105,9 @@ class NatsSubscriber:
         self._on_change = on_change
         self._name = name
         self._client: Client | None = None
+        self._closed = asyncio.Event()
+        """Set when `_client` is of no use any more."""
+        self._silence: asyncio.TimerHandle | None = None
         self._stopping = False
         self._subscriptions: list[Subscription] = []
         self._handing_over = 0
@@ -115,7 +117,6 @@ class NatsSubscriber:
         """Those logged since the last change of `connected`."""
         self._dropped_logged = 0
         self._next_drop_log = 0.0
-        _check_credentials(config.creds_file_path, name)
 
     @property
     def waiting(self) -> int:
@@ -125,18 +126,17 @@ class NatsSubscriber:
     async def run(self) -> None:
         """Connects, subscribes and stays connected, until drained or cancelled; never gives up."""
         while not self._stopping:
-            client, closed = Client(), asyncio.Event()
+            client = Client()
             accounted_before = self.counters.messages + self.counters.dropped
             try:
-                await self._connect(client, closed)
-                self._client = client
+                await self._connect(client)
                 await self._subscribe(client)
                 await self._set_connected(True)
-                await closed.wait()  # nats-py reconnects by itself, unless the server sent it away
-            except (nats.errors.Error, OSError) as error:  # lost again while subscribing
+                await self._closed.wait()  # nats-py reconnects by itself, unless the server sent it away
+            except Exception as error:  # of any kind: nothing that a broker says may end this server
                 self._log_problem(error)
             finally:
-                await client.close()
+                await self._close(client)
                 accounted = self.counters.messages + self.counters.dropped - accounted_before
                 if lost := client.stats["in_msgs"] - accounted:
                     self._count_drop("they were still waiting when the connection was closed", lost)
@@ -154,10 +154,12 @@ class NatsSubscriber:
                 await self._client.drain()
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._until_idle()  # also while the server is away
-        except (nats.errors.Error, OSError) as error:  # lost meanwhile, or out of time
+        except Exception as error:  # lost meanwhile, or out of time
             self._log_problem(error)
 
-    async def _connect(self, client: Client, closed: asyncio.Event) -> None:
+    async def _connect(self, client: Client) -> None:
+        self._closed = closed = asyncio.Event()
+
         async def on_closed() -> None:
             closed.set()
 
@@ -178,6 +180,7 @@ class NatsSubscriber:
             reconnected_cb=self._on_reconnected,
             closed_cb=on_closed,
         )
+        self._client = client
 
     async def _subscribe(self, client: Client) -> None:
         self._subscriptions = []
@@ -194,6 +197,14 @@ class NatsSubscriber:
         await client.flush()
         await client.flush()
 
+    async def _close(self, client: Client) -> None:
+        try:
+            await client.close()
+        except Exception as error:  # such as an AssertionError of one that did not get far
+            self._log_problem(error)
+        if self._silence is not None:
+            self._silence.cancel()
+
     async def _receive(self, cluster_tag: str, message: Msg) -> None:
         self._handing_over += 1
         self._idle.clear()
@@ -203,6 +214,9 @@ class NatsSubscriber:
             self.counters.payload_bytes += len(message.data)
         except MetricStoreError as error:
             self._count_drop(f"{message.subject}: {error}")
+        except Exception as error:
+            logger.exception("%s: a message could not be handed over", self._name)
+            self._count_drop(f"{message.subject}: {error!r}")
         finally:
             self._handing_over -= 1
             self._idle.set()
@@ -218,16 +232,24 @@ class NatsSubscriber:
     async def _on_error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):
             self._count_drop(f"{error.subject}: the writer is behind")
-        elif isinstance(error, nats.errors.Error | OSError):
+        else:
             self._log_problem(error)
-        else:  # raised by `_receive`: our fault
-            logger.error("%s: a message could not be handed over", self._name, exc_info=error)
+        self._watch()
 
     async def _on_disconnected(self) -> None:
         await self._set_connected(False)
+        self._watch()
 
     async def _on_reconnected(self) -> None:
         await self._set_connected(True)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Has the client replaced that falls silent while it reconnects: what a broker says can make it give up."""
+        if self._silence is not None:
+            self._silence.cancel()
+        if self._client is not None and self._client.is_reconnecting:
+            self._silence = asyncio.get_running_loop().call_later(SILENCE_SECONDS, self._closed.set)
 
     # --- telling others
 
@@ -252,9 +274,13 @@ class NatsSubscriber:
     def _log_problem(self, error: Exception) -> None:
         """Logs a problem once in each state of the connection: servers that are down are tried every second."""
         problem = f"{type(error).__name__}: {error}"
-        if problem not in self._problems and len(self._problems) < PROBLEMS_LOGGED_MAX:
-            self._problems.add(problem)
+        if problem in self._problems or len(self._problems) >= PROBLEMS_LOGGED_MAX:
+            return
+        self._problems.add(problem)
+        if isinstance(error, nats.errors.Error | OSError):
             logger.warning("%s: %s", self._name, problem)
+        else:  # nats-py lets through what it did not expect
+            logger.error("%s: the broker cannot be understood: %s", self._name, problem, exc_info=error)
 
     def _count_drop(self, why: str, count: int = 1) -> None:
         self.counters.dropped += count
@@ -277,9 +303,6 @@ async def subscribed(
         configs: One for each connection.
         sink: Takes the payloads.
         set_health: Told whether all connections are up, whenever that changes.
-
-    Raises:
-        ConfigError: A credentials file cannot be used.
     """
 
     async def on_change() -> None:
@@ -298,20 +321,30 @@ async def subscribed(
                 task.cancel()
 
 
-def _check_credentials(path: str, name: str) -> None:
-    """Finds out at the start what would make nats-py read for ever, or fail at every attempt."""
-    if not path:
-        return
+def check_credentials(configs: Sequence[NatsConfig]) -> None:
+    """Finds out at the start what would make nats-py read for ever, or fail at every attempt.
+
+    Raises:
+        ConfigError: A credentials file cannot be used.
+    """
+    for index, config in enumerate(configs):
+        path = config.creds_file_path
+        if path and (rule := _broken_credentials_rule(Path(path))):
+            raise ConfigError(f"nats[{index}].creds-file-path", path, rule)
+
+
+def _broken_credentials_rule(path: Path) -> str | None:
+    """The rule that a credentials file breaks."""
     try:
-        content = Path(path).read_bytes()
+        lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise ConfigError(f"{name}.creds-file-path", path, f"cannot be read: {error.strerror}") from None
-    lines = content.splitlines()
+        return f"cannot be read: {error.strerror}"
     for marker in _CREDENTIAL_MARKERS:
         if not any(marker in line for line in lines[:-1]):
-            raise ConfigError(f"{name}.creds-file-path", path, f"has no line `-----{marker.decode()}-----`")
+            return f"has no line `-----{marker.decode()}-----`"
     seed = next(after for line, after in pairwise(lines) if _CREDENTIAL_MARKERS[1] in line)
     try:
         nkeys.from_seed(bytearray(seed.strip())).wipe()
     except Exception:
-        raise ConfigError(f"{name}.creds-file-path", path, "holds a seed that is no nkey") from None
+        return "holds a seed that is no nkey"
+    return None

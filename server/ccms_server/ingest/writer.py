@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ccms_server.errors import NotReadyError, QueueFullError, RejectReason
 from ccms_server.ingest.decoder import KEYS_MAX, LineDecoder
+from ccms_server.ingest.line_protocol import shown
 from ccms_server.model import REJECTIONS_KEPT_MAX, Rejection, SampleColumn, WriteReport
 from ccms_server.names import broken_name_rule
 from ccms_server.store.append import NO_SAMPLE, STORED
@@ -41,6 +42,9 @@ MAINTENANCE_SLICE_SECONDS: Final = 0.01
 
 PENDING_OVERHEAD_BYTES: Final = 256
 """What a waiting batch or column takes beside its payload."""
+
+LOG_INTERVAL_SECONDS: Final = 10.0
+"""Rejected lines of subscriptions are logged together, this often."""
 
 ALWAYS: Final = 1 << 62
 """A time before or after every timestamp, in seconds."""
@@ -132,6 +136,8 @@ class Writer:
         self._queue: deque[_Pending] = deque()
         self._batch: list[_Pending] = []  # taken from the queue, and being written
         self._queued_bytes = 0
+        self._unheard = WriteReport()  # of batches with rejected lines that nobody was told of
+        self._next_log = 0.0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -152,7 +158,7 @@ class Writer:
 
     async def write_columns(self, columns: Sequence[SampleColumn]) -> WriteReport:
         """Stores columns of samples; see `write_lines`."""
-        size = sum(16 * len(column.values) + PENDING_OVERHEAD_BYTES for column in columns)
+        size = sum(16 * _n_samples(column) + PENDING_OVERHEAD_BYTES for column in columns)
         return await self._submit(lambda done: _Columns(columns, size, done))
 
     async def admit_lines(self, payload: bytes, default_cluster: str) -> None:
@@ -180,6 +186,7 @@ class Writer:
                     self._batch = []
                 if maintenance is None and loop.time() >= next_maintenance:
                     self._forget_decoders()
+                    self._log_unheard()
                     maintenance = self._store.maintain(self._oldest(self._clock()))
                 if maintenance is not None:
                     if await loop.run_in_executor(self._thread, _run_slice, maintenance):
@@ -229,6 +236,8 @@ class Writer:
             self._queued_bytes -= pending.size
             if isinstance(report, WriteReport):
                 self.counters.add(report)
+                if pending.done is None and report.rejected:
+                    self._unheard.merge(report)
             else:
                 self.counters.failed += 1
             if pending.done is None or pending.done.done():  # nobody waits, or the sender went away
@@ -239,6 +248,25 @@ class Writer:
                 pending.done.set_exception(report)
         if self._queued_bytes < self._queue_bytes_max:
             self._room.set()
+        self._log_unheard()
+
+    def _log_unheard(self) -> None:
+        """Logs what was rejected of batches whose senders are told nothing, together and now and then."""
+        now = asyncio.get_running_loop().time()
+        if not self._unheard.rejected or now < self._next_log:
+            return
+        unheard, self._unheard = self._unheard, WriteReport()
+        self._next_log = now + LOG_INTERVAL_SECONDS
+        by_reason = ", ".join(f"{reason.name} {count:,}" for reason, count in sorted(unheard.rejected.items()))
+        example = unheard.first_rejected[0]
+        logger.warning(
+            "%s lines of subscriptions rejected (%s), %s stored; for example line %d of a message: %s",
+            f"{unheard.rejected_total:,}",
+            by_reason,
+            f"{unheard.stored:,}",
+            example.index,
+            example.message,
+        )
 
     def _abandon(self) -> None:
         """Tells those who still wait that the writer is gone; only after it failed or was cancelled."""
@@ -277,7 +305,9 @@ class Writer:
         series, timestamps, values, indexes = [], [], [], []
         first = 0
         for column in pending.columns:
-            n_samples = len(column.values)
+            n_samples = _n_samples(column)
+            if not n_samples:  # nor is its series registered
+                continue
             found = self._series_of(column)
             if isinstance(found, int):
                 times = column.timestamps
@@ -318,7 +348,7 @@ class Writer:
             return RejectReason.MISSING_CLUSTER, f"{column.metric}: the selector names no cluster"
         if not column.host:
             return RejectReason.MISSING_HOST, f"{column.metric}: the selector names no host"
-        if column.timestamps is None and len(column.values):
+        if column.timestamps is None:
             last = column.start + (len(column.values) - 1) * (column.interval or self._interval_of(column.metric))
             if not -ALWAYS <= min(column.start, last) <= max(column.start, last) <= ALWAYS:
                 return (
@@ -326,9 +356,9 @@ class Writer:
                     f"{column.metric}: the times reach from {column.start} to {last} s",
                 )
         path = tuple(name for name in (column.cluster, column.host, column.component, column.subcomponent) if name)
-        for name in path:
-            if rule := broken_name_rule(name):
-                return RejectReason.INVALID_NAME, f"{column.metric}: {name[:64]!r} {rule}"
+        for what, name in zip(("cluster", "host", "component", "sub-component"), path, strict=False):
+            if rule := broken_name_rule(name, is_directory=what in ("cluster", "host")):
+                return RejectReason.INVALID_NAME, f"{column.metric}: {what} {shown(name)} {rule}"
         series = self._store.series_id(metric_id, path)
         if series is None:
             return RejectReason.SERIES_LIMIT, f"{'/'.join(path)}: the server holds as many series as it may"
@@ -383,6 +413,12 @@ class Writer:
         while len(self._decoders) > 1 and (len(self._decoders) > DECODERS_MAX or known > KEYS_MAX):
             _, forgotten = self._decoders.popitem(last=False)
             known -= forgotten.known_keys
+
+
+def _n_samples(column: SampleColumn) -> int:
+    """Samples that a column stands for; when times and values differ in number, the greater one."""
+    n_values = len(column.values)
+    return n_values if column.timestamps is None else max(n_values, len(column.timestamps))
 
 
 def _run_slice(maintenance: Iterator[None]) -> bool:

@@ -1,6 +1,7 @@
 """Query requests and answers, from and to their protobuf messages."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 
@@ -9,12 +10,39 @@ from ccms.v1.metric_store_service_pb2 import QueryResponse, SeriesErrorReason, S
 from ccms.v1.metric_store_service_pb2 import SeriesError as SeriesErrorMessage
 from ccms.v1.metric_store_service_pb2 import SeriesQuery as SeriesQueryMessage
 from ccms.v1.metric_store_service_pb2 import Statistics as StatisticsMessage
+from ccms_server.errors import LimitExceededError
 from ccms_server.model import QueryRequest, SeriesAnswer, SeriesQuery
 from ccms_server.rpc.columns import PART_VALUES_MAX, set_values
 
+QUERY_BYTES_MAX: Final = 4 << 20
+"""Largest query: about 200,000 series asked for one by one, parsed in 12 ms.
 
-def read_query(request: QueryRequestMessage) -> QueryRequest:
-    """The same request in the words of the store."""
+Parsing keeps the interpreter to itself, and empty queries take 0.16 s and 50 times their size in memory.
+"""
+INLINE_ITEMS_MAX: Final = 128
+"""Queries, and ids of each, that are translated on the event loop, in about a millisecond."""
+
+
+def parse_query(message: bytes) -> QueryRequestMessage | None:
+    """Parses a request; None: it is longer than `QUERY_BYTES_MAX`."""
+    return QueryRequestMessage.FromString(message) if len(message) <= QUERY_BYTES_MAX else None
+
+
+def is_small(request: QueryRequestMessage) -> bool:
+    """Whether translating a request takes no time worth mentioning."""
+    return len(request.queries) <= INLINE_ITEMS_MAX and all(
+        len(query.type_ids) + len(query.subtype_ids) <= INLINE_ITEMS_MAX for query in request.queries
+    )
+
+
+def read_query(request: QueryRequestMessage, series_max: int) -> QueryRequest:
+    """The same request in the words of the store.
+
+    Raises:
+        LimitExceededError: It asks for more series than that.
+    """
+    _check_count(len(request.queries), series_max)
+    _check_count(sum(max(1, len(query.type_ids), len(query.subtype_ids)) for query in request.queries), series_max)
     return QueryRequest(
         cluster=request.cluster,
         start=request.start_seconds,
@@ -24,6 +52,11 @@ def read_query(request: QueryRequestMessage) -> QueryRequest:
         with_values=not request.omit_values,
         with_statistics=not request.omit_statistics,
     )
+
+
+def _check_count(n_series: int, series_max: int) -> None:
+    if n_series > series_max:
+        raise LimitExceededError("series in one query", n_series, series_max, "ask for fewer at a time")
 
 
 def _read_series_query(query: SeriesQueryMessage) -> SeriesQuery:

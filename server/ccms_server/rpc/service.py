@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Final
 
 from ccms.v1.metric_store_service_pb2 import (
@@ -13,8 +14,9 @@ from ccms.v1.metric_store_service_pb2 import (
     WriteResponse,
 )
 from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceServicer
+from ccms_server.errors import RequestError
 from ccms_server.rpc.errors import Context, errors_as_status
-from ccms_server.rpc.query import answer_parts, read_query
+from ccms_server.rpc.query import QUERY_BYTES_MAX, answer_parts, is_small, read_query
 from ccms_server.rpc.write import read_columns, write_summary
 from ccms_server.service import MetricService
 
@@ -46,10 +48,22 @@ class MetricStoreServicer(MetricStoreServiceServicer):
             report = await self._service.write_lines(request.payload, request.default_cluster)
         return WriteLineProtocolResponse(summary=write_summary(report))
 
-    async def Query(self, request: QueryRequest, context: Context) -> AsyncIterator[QueryResponse]:  # noqa: N802  as above
-        """Streams the series that were asked for."""
+    async def Query(  # noqa: N802  name of the contract
+        self, request: QueryRequest | None, context: Context
+    ) -> AsyncIterator[QueryResponse]:
+        """Streams the series that were asked for; None stands for a request that is too long."""
         async with errors_as_status(context):
-            async for answers in self._service.query(read_query(request)):
-                for answer in answers:
-                    for part in answer_parts(answer):
-                        yield part
+            if request is None:
+                raise RequestError(
+                    f"the query is longer than {QUERY_BYTES_MAX:,} bytes; ask for fewer series at a time"
+                )
+            series_max = self._service.limits.query_series
+            if is_small(request):
+                asked = read_query(request, series_max)
+            else:
+                asked = await asyncio.to_thread(read_query, request, series_max)
+            async with aclosing(self._service.query(asked)) as chunks:
+                async for answers in chunks:
+                    for answer in answers:
+                        for part in answer_parts(answer):
+                            yield part

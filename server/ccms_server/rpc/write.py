@@ -31,7 +31,8 @@ def _read_column(column: SampleColumnMessage, path: str) -> SampleColumn:
         raise InvalidRequestError(f"{path}.times", "is required: `timestamps` or `regular_times`")
     if column.regular_times.interval_seconds < 0:
         raise InvalidRequestError(f"{path}.regular_times.interval_seconds", "must not be negative")
-    component = _level_name(selector.component, f"{path}.selector.component")
+    is_host = selector.component.type == "node"
+    component = "" if is_host else _level_name(selector.component, f"{path}.selector.component")
     subcomponent = _level_name(selector.subcomponent, f"{path}.selector.subcomponent")
     if subcomponent and not component:
         raise InvalidRequestError(f"{path}.selector.subcomponent", "needs a `component` that is not the host itself")
@@ -49,10 +50,10 @@ def _read_column(column: SampleColumnMessage, path: str) -> SampleColumn:
 
 
 def _level_name(component: Component, path: str) -> str:
-    """Type and id run together; empty for the host itself."""
+    """Type and id run together; empty for an absent component."""
     if component.id and not component.type:
         raise InvalidRequestError(f"{path}.type", "is required with an id")
-    return "" if component.type == "node" else component.type + component.id
+    return component.type + component.id
 
 
 def write_summary(report: WriteReport) -> WriteSummary:
