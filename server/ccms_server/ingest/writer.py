@@ -4,7 +4,7 @@
 
 The writer takes all that waits, in order, and works on it in one go on its own thread, so batches grow by themselves
 under load while the event loop goes on reading. Between batches it maintains the store. A full queue is the senders'
-problem to handle: requests are refused (`QueueFullError`), subscriptions wait (`admit`).
+problem to handle: requests are refused (`QueueFullError`), subscriptions wait (`admit_lines`).
 """
 
 import asyncio

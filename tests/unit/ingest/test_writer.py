@@ -230,3 +230,21 @@ async def test_decoders_of_many_clusters_are_forgotten(running):
     assert len(running._decoders) <= DECODERS_MAX
     report = await running.write_lines(b"load,hostname=h value=1\n", "c0")
     assert report.stored == 1
+
+
+async def test_what_is_rejected_of_a_subscription_is_logged_with_an_example(writer, caplog):
+    await writer.admit_lines(line(1) + b"load,cluster=c value=1\n" + line(2, NOW - 50 * HOUR), "")
+    task = asyncio.create_task(writer.run())
+    writer.close()
+    await task
+    [message] = [record.getMessage() for record in caplog.records if "subscriptions" in record.getMessage()]
+    assert "2 lines" in message
+    assert "MISSING_HOST 1, TOO_OLD 1" in message
+    assert "1 stored" in message
+    assert "line 2" in message
+
+
+async def test_senders_that_are_told_are_not_logged(running, caplog):
+    report = await running.write_lines(b"load,cluster=c value=1\n", "")
+    assert report.rejected == {RejectReason.MISSING_HOST: 1}
+    assert caplog.text == ""
