@@ -15,7 +15,7 @@ from ccms_server.errors import LimitExceededError, NotReadyError
 from ccms_server.ingest.writer import IngestCounters, Writer
 from ccms_server.model import QueryRequest, SampleColumn, SeriesAnswer, SeriesQuery, WriteReport
 from ccms_server.query import Plan, answers, plan
-from ccms_server.store.store import Store, StoreSize
+from ccms_server.store.store import Store
 from ccms_server.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
@@ -85,10 +85,6 @@ class MetricService:
     def counters(self) -> IngestCounters:
         """What came in since the start."""
         return self._writer.counters
-
-    def size(self) -> StoreSize:
-        """What the store holds."""
-        return self.store.size()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
