@@ -303,13 +303,13 @@ class Store:
         for band, tile in before.items():
             if window.tiles[band] is not tile:
                 continue  # opened, or written and sealed, during a pause: it was not added up as it is now
+            is_as_added_up = True
             if isinstance(tile, OpenTile):
-                written_since = self._pool.columns.touched[tile.number] >= clock
+                is_as_added_up = bool(self._pool.columns.touched[tile.number] < clock)
                 self._seal_tile(table, number, band)
-                yield
-                if written_since:
-                    continue
-            window.stale.discard(band)
+            if is_as_added_up:
+                window.stale.discard(band)
+            yield  # only now: a write in this pause makes it stale again
         if not window.stale:
             table.unsealed.discard(number)
 

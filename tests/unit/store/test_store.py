@@ -368,3 +368,19 @@ def test_sealed_windows_cost_maintenance_nothing(store):
     assert not store.tables[0].unsealed
     append(store, "load", HOST, [START], [0])
     assert store.tables[0].unsealed == {START // 60 // WINDOW_SLOTS}
+
+
+def test_a_tile_opened_again_in_the_pause_after_it_was_sealed_stays_stale(store):
+    for thread in range(10):
+        append(store, "flops", (*HOST, f"hwthread{thread}"), [START + 60 * k for k in range(20)], [1] * 20)
+    table = store.tables[store.metric_id("flops")]
+    [number] = table.windows
+    for _ in store._seal_window(table, number):
+        if not table.windows[number].open_tiles():
+            append(store, "flops", (*HOST, "hwthread0"), [START + 60], [1000])
+    assert table.windows[number].open_tiles()
+    assert number in table.unsealed
+    assert read(store, "flops", HOST, START, START + 180)[0] == [10, 1009, 10]
+    store.seal_all()
+    assert not table.windows[number].open_tiles()
+    assert read(store, "flops", HOST, START, START + 180)[0] == [10, 1009, 10]
