@@ -8,13 +8,14 @@ from typing import Final
 import orjson
 from aiohttp import hdrs, web
 
-from ccms_server.errors import MetricStoreError, NotReadyError, QueueFullError, RequestError
+from ccms_server.errors import DiskUnavailableError, MetricStoreError, NotReadyError, QueueFullError, RequestError
 
 logger = logging.getLogger(__name__)
 
 STATUS_BY_ERROR: Final[dict[type[MetricStoreError], HTTPStatus]] = {
     RequestError: HTTPStatus.BAD_REQUEST,
     QueueFullError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DiskUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The first class that fits decides. What is missing here is our fault: 500."""
@@ -52,7 +53,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 def _retry_headers(error: MetricStoreError) -> Mapping[str, str] | None:
-    if isinstance(error, QueueFullError | NotReadyError):
+    if isinstance(error, QueueFullError | NotReadyError | DiskUnavailableError):
         return {hdrs.RETRY_AFTER: str(error.retry_after_seconds)}
     return None
 

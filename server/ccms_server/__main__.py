@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ccms_server import __version__
 from ccms_server.config import inactive_features, load_config
-from ccms_server.errors import ConfigError
+from ccms_server.errors import ConfigError, DirectoryError
 from ccms_server.logs import LEVEL_BY_NAME, configure_logging
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         with asyncio.Runner(loop_factory=_event_loop_factory()) as runner:
             runner.run(run(config))
-    except (ConfigError, OSError) as error:
+    except (ConfigError, DirectoryError, OSError) as error:
         sys.stderr.write(f"cc-metric-store: {_reason(error)}\n")
         return EXIT_CANNOT_START
     except KeyboardInterrupt:  # before the server has taken over the signal
@@ -85,7 +85,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _reason(error: ConfigError | OSError) -> str:
+def _reason(error: ConfigError | DirectoryError | OSError) -> str:
     """What went wrong, without the number that the operating system gives it."""
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         return error.strerror

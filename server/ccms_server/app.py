@@ -1,14 +1,14 @@
 """The life of the process: what starts after what, and what stops in which order.
 
-bind sockets -> writer -> gRPC -> REST -> health SERVING -> NATS
-NOT_SERVING -> NATS drained -> REST and gRPC stopped -> writer drained
+directory locked, versions checked -> sockets bound -> gRPC, REST (503) -> recovery -> health SERVING -> NATS
+NOT_SERVING -> NATS drained -> REST and gRPC stopped -> writer drained, WAL synced -> directory let go
 """
 
 import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +19,7 @@ import ccms_gateway
 from ccms_server.config import Config, split_address
 from ccms_server.ingest.nats import NatsSubscriber, check_credentials, subscribed
 from ccms_server.listen import Endpoint, bind, close_all, endpoint, ip_addresses
+from ccms_server.notify import notify
 from ccms_server.rpc.health import HealthState
 from ccms_server.rpc.server import SERVICE_NAME, bind_server, create_server, serving
 from ccms_server.service import MetricService
@@ -62,7 +63,8 @@ async def run(
         clock: Seconds since the epoch.
 
     Raises:
-        OSError: A port is taken.
+        OSError: A port is taken, or the directory cannot be used.
+        DirectoryError: The directory is in use, or of a later release.
         ConfigError: A file that the configuration names cannot be used.
         ExceptionGroup: A part of the server failed.
     """
@@ -70,11 +72,11 @@ async def run(
     stop = stop or asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.enter_context(_signals_set(stop))
+        service = stack.enter_context(MetricService.create(config, clock))
         sockets = bind(config.http_api.address)
         stack.callback(close_all, sockets)
         grpc_server = create_server(config.limits.request_bytes)
         endpoints = Endpoints(http=tuple(map(endpoint, sockets)), grpc=_bind_grpc(grpc_server, config.grpc_api.address))
-        service = MetricService.create(config, clock)
         health = HealthState(SERVICE_NAME)
         await health.set_serving(False)
         await stack.enter_async_context(service.running())
@@ -82,14 +84,24 @@ async def run(
         limits = config.limits
         rest = ccms_gateway.create_app(service, request_bytes=limits.request_bytes, bodies_bytes=limits.queue_bytes)
         await stack.enter_async_context(ccms_gateway.serving(rest, sockets, grace_seconds=GRACE_SECONDS))
+        _log_endpoints("listening at %s and %s, starting", endpoints)
+        if await _first(service.wait_until_up(), stop.wait()):
+            logger.info("stopping before everything was recovered")
+            return
         await health.set_serving(True)
         subscribers = await stack.enter_async_context(subscribed(config.nats, service, health.set_nats))
         stack.push_async_callback(health.set_serving, False)
-        _log_start(endpoints)
+        _log_endpoints("serving REST on %s, gRPC on %s", endpoints)
+        if not config.is_durable:
+            logger.warning(
+                "samples are kept in memory only: set `checkpoints.directory` for them to outlive this process"
+            )
+        notify("READY=1")
         if started is not None:
             started(Running(endpoints, service, subscribers))
         await stop.wait()
         logger.info("stopping")
+        notify("STOPPING=1")
     logger.info("stopped")
 
 
@@ -123,8 +135,18 @@ def _bind_grpc(server: aio.Server, address: str) -> tuple[Endpoint, ...]:
     return tuple(bound)
 
 
-def _log_start(endpoints: Endpoints) -> None:
+async def _first(*waiting: Coroutine[None, None, object]) -> int:
+    """Waits for the first of some coroutines to end, and gives up the others; returns its position."""
+    tasks = [asyncio.ensure_future(each) for each in waiting]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return next(position for position, task in enumerate(tasks) if task.done() and not task.cancelled())
+
+
+def _log_endpoints(form: str, endpoints: Endpoints) -> None:
     rest = " and ".join(f"http://{each.authority}" for each in endpoints.http)
     grpc = " and ".join(each.authority for each in endpoints.grpc)
-    logger.info("serving REST on %s, gRPC on %s", rest, grpc)
-    logger.warning("samples are kept in memory only: nothing outlives this process")
+    logger.info(form, rest, grpc)

@@ -1,4 +1,4 @@
-"""The configuration file: the keys of the predecessor's 2024 release, and `grpc-api` and `limits` on top.
+"""The configuration file: the keys of the predecessor's 2024 release, and some of our own on top.
 
 The file is parsed once, checked within and across keys, and read-only from then on. Each part of the server gets the
 section it needs. A key that is `null` counts as absent. `ConfigError` names the key, its value and the rule it breaks.
@@ -6,11 +6,13 @@ section it needs. A key that is `null` counts as absent. `ConfigError` names the
 
 import base64
 import ipaddress
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ccms_server.duration import parse_span
 from ccms_server.errors import ConfigError
 from ccms_server.json_section import Section, parse_json
 from ccms_server.names import broken_name_rule
@@ -26,6 +28,9 @@ PORT_MAX: Final = 65_535
 COUNT_MAX: Final = 2**31 - 1
 """Largest limit on a number of things; series are numbered in 31 bits."""
 MEMORY_BYTES_MAX: Final = 1 << 50
+GIGABYTE: Final = 10**9
+"""The predecessor's unit of `memory-cap`."""
+WAL_BYTES_LEAST: Final = 1 << 20
 
 _NATS_SERVER: Final = re.compile(
     r"(?P<scheme>nats|tls|wss?)://([^\s/?#@\[\]]+@)?"  # perhaps with `user:password@`
@@ -86,26 +91,32 @@ class NatsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointsConfig:
-    """Checkpoint files in the predecessor's format."""
+    """Where samples outlive the process, and how."""
 
     interval: int = 0
-    """Time between two checkpoints, in seconds; 0: none."""
+    """Time between two of the predecessor's checkpoints, in seconds; no effect: each write goes to the WAL."""
     directory: str = ""
-    """Folder of the files; empty: none."""
+    """Folder of the store's files; empty: samples are kept in memory only."""
     restore: int = 0
-    """How far back to read them at start, in seconds; 0: not at all."""
+    """How far back the predecessor reads at start, in seconds; no effect: all that is retained is there."""
+    sync_seconds: float | None = 0.0
+    """Time between two syncs of the WAL, in seconds; 0: before each write is acknowledged, None: left to the system."""
+    wal_bytes: int = 1 << 30
+    """Size of the WAL from which open windows are written out early, in bytes."""
+    retention: int = 0
+    """How long samples stay on disk and can be queried, in seconds; 0: see `Config.retention_seconds`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveConfig:
-    """What becomes of old checkpoint files."""
+    """What becomes of samples that the store drops from its directory."""
 
     interval: int = 0
-    """Age at which files are archived, and time between two looks, in seconds; 0: never."""
+    """Age at which they are archived, in seconds; 0: never."""
     directory: str = ""
     """Folder of the archives; empty: none."""
     delete_instead: bool = False
-    """Delete old files rather than archive them."""
+    """Delete them rather than archive them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,13 +162,32 @@ class Config:
     nats: tuple[NatsConfig, ...] = ()
     """Empty: no samples are taken from NATS."""
     retention_in_memory: int
-    """How long samples stay, in seconds; 0: for ever."""
+    """How long samples stay in memory, in seconds; 0: for ever."""
+    memory_cap_bytes: int = 0
+    """Memory that the process should not exceed, in bytes; 0: no such cap."""
     jwt_public_key: str = ""
     """Ed25519 key that tokens are checked against, 32 bytes in base64; empty: nobody is asked for a token."""
     checkpoints: CheckpointsConfig | None = None
     archive: ArchiveConfig | None = None
     debug: DebugConfig = DebugConfig()
     limits: LimitsConfig = LimitsConfig()
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether samples outlive the process."""
+        return self.checkpoints is not None and self.checkpoints.directory != ""
+
+    @property
+    def retention_seconds(self) -> int:
+        """How long samples can be queried, in seconds; 0: for ever.
+
+        With a directory it is `checkpoints.retention`, or else the longer of `retention-in-memory` and
+        `archive.interval`.
+        """
+        checkpoints = self.checkpoints or CheckpointsConfig()
+        if not checkpoints.directory or self.retention_in_memory == 0:
+            return self.retention_in_memory
+        return checkpoints.retention or max(self.retention_in_memory, (self.archive or ArchiveConfig()).interval)
 
 
 def load_config(path: Path) -> Config:
@@ -193,7 +223,7 @@ def parse_config(text: str) -> Config:
         "",
         content,
         known={
-            *("metrics", "http-api", "grpc-api", "nats", "retention-in-memory", "jwt-public-key"),
+            *("metrics", "http-api", "grpc-api", "nats", "retention-in-memory", "memory-cap", "jwt-public-key"),
             *("checkpoints", "archive", "debug", "limits"),
         },
     )
@@ -203,6 +233,7 @@ def parse_config(text: str) -> Config:
         grpc_api=_read_grpc_api(file),
         nats=_read_nats(file),
         retention_in_memory=max(0, file.seconds("retention-in-memory")),
+        memory_cap_bytes=_read_memory_cap(file),
         jwt_public_key=_read_public_key(file),
         checkpoints=_read_checkpoints(file),
         archive=_read_archive(file),
@@ -228,12 +259,8 @@ def inactive_features(config: Config) -> list[str]:
             "`http-api.https-cert-file` is set, but this release serves plain HTTP: connections are NOT encrypted",
         ),
         (
-            checkpoints.directory != "",
-            "`checkpoints.directory` is set, but this release keeps samples in memory: they are lost when it stops",
-        ),
-        (
-            archive != ArchiveConfig(),
-            "`archive` is set, but this release writes no checkpoints that could be archived",
+            archive != ArchiveConfig() and checkpoints.directory == "",
+            "`archive` is set, but without `checkpoints.directory` there is nothing to archive",
         ),
         (
             config.debug.dump_to_file != "",
@@ -395,18 +422,46 @@ def _read_public_key(file: Section) -> str:
     return text
 
 
+def _read_memory_cap(file: Section) -> int:
+    """Bytes, rounded up: a small cap must not turn into 0, which is none."""
+    return math.ceil(file.number("memory-cap", 0, least=0, most=MEMORY_BYTES_MAX // GIGABYTE) * GIGABYTE)
+
+
 def _read_checkpoints(file: Section) -> CheckpointsConfig | None:
-    section = file.section("checkpoints", known={"interval", "directory", "restore"})
+    section = file.section("checkpoints", known={"interval", "directory", "restore", "sync", "wal-bytes", "retention"})
     if section is None:
         return None
+    defaults = CheckpointsConfig()
     checkpoints = CheckpointsConfig(
         interval=max(0, section.seconds("interval", 0)),
         directory=section.text("directory", ""),
         restore=max(0, section.seconds("restore", 0)),
+        sync_seconds=_read_sync(section),
+        wal_bytes=section.whole_number("wal-bytes", defaults.wal_bytes, least=WAL_BYTES_LEAST, most=MEMORY_BYTES_MAX),
+        retention=max(0, section.seconds("retention", 0)),
     )
-    if checkpoints.interval and not checkpoints.directory:
-        section.fail("directory", None, "is required with `interval`")
+    for key, is_set in (("interval", checkpoints.interval), ("retention", checkpoints.retention)):
+        if is_set and not checkpoints.directory:
+            section.fail("directory", None, f"is required with `{key}`")
+    in_memory = max(0, file.seconds("retention-in-memory"))
+    if checkpoints.retention and (in_memory == 0 or checkpoints.retention < in_memory):
+        least = repr(file.text("retention-in-memory")) if in_memory else "which is for ever"
+        section.fail("retention", section.text("retention"), f"must be at least `retention-in-memory`, {least}")
     return checkpoints
+
+
+def _read_sync(section: Section) -> float | None:
+    form = "`always`, `off`, or a duration above 0 such as `1s` or `100ms`"
+    text = section.text("sync", "always", form=form)
+    if text in ("always", "off"):
+        return 0.0 if text == "always" else None
+    try:
+        seconds = float(parse_span(text))
+    except ValueError:
+        seconds = 0.0
+    if seconds <= 0:
+        section.fail("sync", text, f"must be {form}")
+    return seconds
 
 
 def _read_archive(file: Section) -> ArchiveConfig | None:

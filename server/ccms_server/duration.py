@@ -1,5 +1,6 @@
 """Spans of time as the configuration writes them: Go's duration syntax, `48h`, `1h30m`, `500ms`."""
 
+import math
 import re
 from fractions import Fraction
 from typing import Final
@@ -36,10 +37,19 @@ def parse_seconds(text: str) -> int:
     Raises:
         ValueError: The text is no duration; the message is the rule it breaks.
     """
+    span = parse_span(text)
+    return math.ceil(span) if span > 0 else math.floor(span)
+
+
+def parse_span(text: str) -> Fraction:
+    """Reads a duration as `parse_seconds` does, in seconds that are not rounded.
+
+    Raises:
+        ValueError: The text is no duration; the message is the rule it breaks.
+    """
     if len(text) > _TEXT_CHARACTERS_MAX or not _DURATION.fullmatch(text):
         raise ValueError(f"must be {DURATION_FORM}")
     span = sum((Fraction(number) * _SECONDS_PER_UNIT[unit] for number, unit in re.findall(_PART, text)), Fraction())
     if span > _SECONDS_MAX:
         raise ValueError("must be shorter than 292 years")
-    seconds = -(-span.numerator // span.denominator)
-    return -seconds if text.startswith("-") else seconds
+    return -span if text.startswith("-") else span

@@ -6,13 +6,18 @@ MetricStoreError
 │   ├── InvalidRequestError   a field has a wrong type or value
 │   └── LimitExceededError    the answer or the request would be larger than allowed: ask for less
 ├── QueueFullError       the server is behind: send again later
-└── NotReadyError        the server is starting or stopping: send again later
+├── NotReadyError        the server is starting or stopping: send again later
+├── DiskUnavailableError the disk takes no writes: send again when it does
+└── DirectoryError       the files of the store cannot be used: start another program, or name another directory
+    ├── DirectoryInUseError   another process works with them
+    └── NewerFormatError      a later release wrote them
 
 What is wrong with a single sample is no exception: it is a `RejectReason`, counted beside the samples that were stored.
 Front ends translate exceptions into status codes in one table each.
 """
 
 from enum import IntEnum
+from pathlib import Path
 
 
 class MetricStoreError(Exception):
@@ -91,6 +96,55 @@ class NotReadyError(MetricStoreError):
     def __init__(self, state: str, retry_after_seconds: int = 1) -> None:
         super().__init__(f"server is {state}; try again in {retry_after_seconds} s")
         self.retry_after_seconds = retry_after_seconds
+
+
+class DiskUnavailableError(MetricStoreError):
+    """Samples cannot be made durable now; those of the request were not stored.
+
+    Attributes:
+        reason: What the disk said.
+        retry_after_seconds: When to try again.
+    """
+
+    def __init__(self, reason: str, retry_after_seconds: int = 5) -> None:
+        super().__init__(f"samples cannot be written to disk: {reason}; try again in {retry_after_seconds} s")
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DirectoryError(MetricStoreError):
+    """The files of the store cannot be used; nothing was changed."""
+
+
+class DirectoryInUseError(DirectoryError):
+    """Another process works with the directory.
+
+    Attributes:
+        directory: The directory.
+    """
+
+    def __init__(self, directory: Path, holder: str) -> None:
+        super().__init__(f"{directory} is in use by {holder}; stop it first, or set another `checkpoints.directory`")
+        self.directory = directory
+
+
+class NewerFormatError(DirectoryError):
+    """A file was written by a later release.
+
+    Attributes:
+        path: The file.
+        version: Its format version.
+        known: The latest version this release knows.
+    """
+
+    def __init__(self, path: Path, version: int, known: int) -> None:
+        super().__init__(
+            f"{path} has format version {version}, this release knows versions up to {known}; nothing was changed: "
+            "use the release that wrote it, or set another `checkpoints.directory`"
+        )
+        self.path = path
+        self.version = version
+        self.known = known
 
 
 class RejectReason(IntEnum):

@@ -90,6 +90,15 @@ class Section:
             self.fail(key, value, f"must be from {least:,} to {most:,}")
         return value
 
+    def number(self, key: str, default: float | None = None, *, least: int, most: int) -> float:
+        """Reads a number from `least` to `most`, both included; None as default makes it required."""
+        value = self._required(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise wrong_type(self.path_of(key), value, "a number")
+        if not least <= value <= most:
+            self.fail(key, value, f"must be from {least:,} to {most:,}")
+        return value
+
     def seconds(self, key: str, default: int | None = None) -> int:
         """Reads a duration into whole seconds, rounded away from zero; None as default makes it required."""
         if default is not None and self._value_by_key.get(key) is None:

@@ -6,11 +6,14 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
 from ccms_server.config import Config, LimitsConfig
+from ccms_server.durability.keeper import Keeper, MemoryKeeper
+from ccms_server.durability.opening import open_disk
+from ccms_server.durability.recovery import Recovery
 from ccms_server.errors import LimitExceededError, NotReadyError
 from ccms_server.ingest.writer import IngestCounters, Writer
 from ccms_server.model import QueryRequest, SampleColumn, SeriesAnswer, SeriesQuery, WriteReport
@@ -43,38 +46,50 @@ class MetricService:
         limits: What requests may ask for.
     """
 
-    def __init__(self, store: Store, writer: Writer, limits: LimitsConfig) -> None:
+    def __init__(self, store: Store, writer: Writer, limits: LimitsConfig, recovery: Recovery | None) -> None:
+        """Makes a stopped service.
+
+        Args:
+            store: The store.
+            writer: Writes to it.
+            limits: What requests may ask for.
+            recovery: Fills the store before anything is served; None: there is nothing to fill it with.
+        """
         self.store = store
         self.limits = limits
         self._writer = writer
+        self._recovery = recovery
         self._readers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="reader")
         # Waiting here rather than for a thread, a query that is given up leaves the line.
         self._large_reads = asyncio.Semaphore(os.cpu_count() or 1)
         self._state = "starting"
+        self._up = asyncio.Event()
 
     @classmethod
-    def create(cls, config: Config, clock: Callable[[], float] = time.time) -> "MetricService":
-        """Makes an empty, stopped service.
+    @contextmanager
+    def create(cls, config: Config, clock: Callable[[], float] = time.time) -> Iterator["MetricService"]:
+        """Makes a stopped service, and holds its directory, if it has one, while the context lasts.
 
         Args:
             config: The configuration.
             clock: Seconds since the epoch.
+
+        Raises:
+            DirectoryError: The directory cannot be used; nothing in it was changed.
+            OSError: The same, as the operating system puts it.
         """
-        limits = config.limits
-        store = Store(
-            config.metrics,
-            series_max=limits.series,
-            open_window_bytes=limits.open_window_bytes or _memory_bytes() // 4,
-        )
-        writer = Writer(
-            store,
-            clock=clock,
-            retention_seconds=config.retention_in_memory,
-            future_seconds=limits.future_seconds,
-            queue_bytes=limits.queue_bytes,
-            line_bytes=limits.line_bytes,
-        )
-        return cls(store, writer, limits)
+        with ExitStack() as stack:
+            store, keeper, recovery = _open_store(config, stack)
+            writer = Writer(
+                store,
+                keeper,
+                clock=clock,
+                retention_seconds=config.retention_seconds,
+                future_seconds=config.limits.future_seconds,
+                queue_bytes=config.limits.queue_bytes,
+                line_bytes=config.limits.line_bytes,
+            )
+            yield cls(store, writer, config.limits, recovery)
 
     @property
     def ready(self) -> bool:
@@ -88,20 +103,15 @@ class MetricService:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serves requests while the context lasts; at its end, what was taken in is written first.
+        """Gets ready while the context lasts (`wait_until_up`), then serves; at its end, what was taken in is written.
 
         Raises:
-            ExceptionGroup: The writer failed.
+            ExceptionGroup: The writer failed, or what is on disk cannot be read.
         """
-        loop = asyncio.get_running_loop()
-        slow = loop.call_later(SLOW_START_SECONDS, logger.info, "compiling, which only the first start has to do")
         failure: Exception | None = None
         try:
-            await loop.run_in_executor(self._readers, warm_up)
-            slow.cancel()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._writer.run(), name="writer")
-                self._state = "serving"
+                tasks.create_task(self._run(), name="writer")
                 try:
                     yield
                 except Exception as error:  # raised below as it is, rather than in a group
@@ -110,10 +120,28 @@ class MetricService:
                     self._state = "stopping"
                     self._writer.close()
         finally:
-            slow.cancel()
             self._readers.shutdown(wait=False)
         if failure is not None:
             raise failure
+
+    async def wait_until_up(self) -> None:
+        """Returns once requests are served."""
+        await self._up.wait()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        slow = loop.call_later(SLOW_START_SECONDS, logger.info, "compiling, which only the first start has to do")
+        try:
+            await loop.run_in_executor(self._readers, warm_up)
+        finally:
+            slow.cancel()
+        if self._recovery is not None:
+            recovery, self._recovery = self._recovery, None
+            await self._writer.prepare(recovery.run())
+        if self._state == "starting":
+            self._state = "serving"
+            self._up.set()
+        await self._writer.run()
 
     async def write_lines(self, payload: bytes, default_cluster: str) -> WriteReport:
         """Stores a batch of line protocol.
@@ -124,6 +152,7 @@ class MetricService:
         Raises:
             LimitExceededError: The batch is larger than allowed.
             QueueFullError: The server is behind.
+            DiskUnavailableError: The samples cannot be made durable.
             NotReadyError: The server is starting or stopping.
         """
         self._check(len(payload))
@@ -143,6 +172,19 @@ class MetricService:
         """Stores columns of samples; see `write_lines`."""
         self._check(sum(8 * len(column.values) for column in columns))
         return await self._writer.write_columns(columns)
+
+    async def free(self, path: Sequence[str], before: int) -> int:
+        """Drops the samples of a subtree that are older than a time.
+
+        Args:
+            path: Cluster, host, component and sub-component, or the beginning of these; empty for everything.
+            before: Seconds.
+
+        Returns:
+            Number of series that lost samples. See `write_lines` for the errors.
+        """
+        self._check(0)
+        return await self._writer.free(path, before)
 
     async def query(self, request: QueryRequest) -> AsyncGenerator[list[SeriesAnswer], None]:
         """Answers a query in chunks of bounded size, in order.
@@ -196,6 +238,23 @@ class MetricService:
             raise LimitExceededError(
                 "bytes in one request", request_bytes, self.limits.request_bytes, "send smaller batches"
             )
+
+
+def _open_store(config: Config, stack: ExitStack) -> tuple[Store, Keeper, Recovery | None]:
+    """An empty store, what keeps its samples, and what fills it with those of the last time."""
+    open_window_bytes = _open_window_bytes(config)
+    if config.checkpoints is None or not config.checkpoints.directory:
+        store = Store(config.metrics, series_max=config.limits.series, open_window_bytes=open_window_bytes)
+        return store, MemoryKeeper(store), None
+    return open_disk(config, config.checkpoints, open_window_bytes, stack)
+
+
+def _open_window_bytes(config: Config) -> int:
+    """Memory for samples that are not compressed yet."""
+    bounds = [config.limits.open_window_bytes or _memory_bytes() // 4]
+    if config.memory_cap_bytes:
+        bounds.append(config.memory_cap_bytes // 2)
+    return min(bounds)
 
 
 def _series_asked(query: SeriesQuery) -> int:

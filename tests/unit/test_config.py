@@ -142,6 +142,106 @@ def test_retention_of_zero_or_less_is_for_ever(text, seconds):
     assert parse_config(minimal_json(retention_in_memory=text)).retention_in_memory == seconds
 
 
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [(0, 0), (0.0, 0), (None, 0), (8, 8_000_000_000), (0.5, 500_000_000), (1e-12, 1), (1_125_899, 1_125_899 * 10**9)],
+)
+def test_memory_cap_is_in_gigabytes(value, size):
+    assert parse_config(minimal_json(memory_cap=value)).memory_cap_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (None, 0.0),
+        ("always", 0.0),
+        ("off", None),
+        ("1s", 1.0),
+        ("100ms", 0.1),
+        ("1.5s", 1.5),
+        ("1s250ms", 1.25),
+        ("+250us", 0.00025),
+        ("1h", 3600.0),
+    ],
+)
+def test_syncs_are_immediate_regular_or_left_to_the_system(text, seconds):
+    config = parse_config(minimal_json(checkpoints={"directory": "./var", "sync": text}))
+    assert config.checkpoints == CheckpointsConfig(directory="./var", sync_seconds=seconds)
+
+
+def test_every_key_of_the_checkpoints_is_read():
+    checkpoints = {"directory": "./var", "sync": "1s", "wal-bytes": 1 << 20, "retention": "720h"}
+    assert parse_config(minimal_json(checkpoints=checkpoints)).checkpoints == CheckpointsConfig(
+        directory="./var", sync_seconds=1.0, wal_bytes=1 << 20, retention=2_592_000
+    )
+
+
+SYNC_RULE = "must be `always`, `off`, or a duration above 0 such as `1s` or `100ms`"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"memory_cap": -1}, "memory-cap: -1 must be from 0 to 1,125,899"),
+        ({"memory_cap": 2_000_000}, "memory-cap: 2000000 must be from 0 to 1,125,899"),
+        ({"memory_cap": "8"}, "memory-cap: '8' must be a number"),
+        ({"memory_cap": True}, "memory-cap: True must be a number"),
+        *(
+            ({"checkpoints": {"directory": "var", "sync": value}}, f"checkpoints.sync: {value!r} {SYNC_RULE}")
+            for value in ("", "never", "Always", "0", "0s", "-1s", "1", "1 s", 1, True)
+        ),
+        (
+            {"checkpoints": {"directory": "var", "wal-bytes": (1 << 20) - 1}},
+            "checkpoints.wal-bytes: 1048575 must be from 1,048,576 to 1,125,899,906,842,624",
+        ),
+        (
+            {"checkpoints": {"directory": "var", "retention": "30d"}},
+            "checkpoints.retention: '30d' must be a duration such as `48h`, `1h30m`, `1.5h`, `500ms` or `0`",
+        ),
+        (
+            {"checkpoints": {"directory": "var", "retention": "47h59m"}},
+            "checkpoints.retention: '47h59m' must be at least `retention-in-memory`, '48h'",
+        ),
+        (
+            {"checkpoints": {"directory": "var", "retention": "9999h"}, "retention_in_memory": "0"},
+            "checkpoints.retention: '9999h' must be at least `retention-in-memory`, which is for ever",
+        ),
+        ({"checkpoints": {"retention": "72h"}}, "checkpoints.directory: is required with `retention`"),
+    ],
+)
+def test_values_out_of_bounds_are_refused(changes, message):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(minimal_json(**changes))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("in_memory", "directory", "retention", "archive_interval", "hours"),
+    [
+        ("48h", None, None, None, 48),
+        ("48h", None, None, "96h", 48),
+        ("48h", "./var", None, None, 48),
+        ("48h", "./var", None, "24h", 48),
+        ("48h", "./var", None, "96h", 96),
+        ("48h", "./var", "0", "96h", 96),
+        ("48h", "./var", "-1h", None, 48),
+        ("48h", "./var", "48h", None, 48),
+        ("48h", "./var", "72h", "96h", 72),
+        ("0", None, None, None, 0),
+        ("0", "./var", None, "96h", 0),
+    ],
+)
+def test_retention_is_the_longest_there_is_unless_it_is_set(in_memory, directory, retention, archive_interval, hours):
+    checkpoints = {"directory": directory, "retention": retention}
+    archive = {"interval": archive_interval, "delete-instead": True}
+    config = parse_config(minimal_json(retention_in_memory=in_memory, checkpoints=checkpoints, archive=archive))
+    assert config.retention_seconds == hours * 3600
+
+
+def test_retention_without_any_sections_is_that_in_memory():
+    assert MINIMAL.retention_seconds == 172_800
+
+
 def test_empty_aggregation_is_none():
     metrics = {"cpu_load": {"frequency": 60, "aggregation": ""}}
     assert parse_config(minimal_json(metrics=metrics)) == MINIMAL
@@ -235,8 +335,8 @@ def test_errors_carry_key_value_and_rule():
             {"http_api": {"address": "localhost:1", "https-cert-file": "c", "https-key-file": "k"}},
             "`http-api.https-cert-file` is set",
         ),
-        ({"checkpoints": {"directory": "./var"}}, "`checkpoints.directory` is set"),
         ({"archive": {"interval": "1h", "delete-instead": True}}, "`archive` is set"),
+        ({"archive": {"directory": "./archive"}, "checkpoints": {"restore": "1h"}}, "`archive` is set"),
         ({"debug": {"dump-to-file": "dump.json"}}, "`debug.dump-to-file` is set"),
         ({"debug": {"gops": True}}, "`debug.gops` is set"),
     ],
@@ -252,7 +352,13 @@ def test_missing_safety_is_said_first_and_loudly():
         "requests are NOT authenticated",
         "connections are NOT encrypted",
     ]
-    assert len(sentences) == 6
+    assert len(sentences) == 4
+
+
+@pytest.mark.parametrize("archive", [None, {"interval": "72h", "directory": "./archive"}])
+def test_samples_on_disk_and_their_archive_lack_nothing(archive):
+    checkpoints = {"directory": "./var", "interval": "12h", "restore": "48h"}
+    assert inactive_features(parse_config(minimal_json(checkpoints=checkpoints, archive=archive))) == []
 
 
 @pytest.mark.parametrize("changes", [{"checkpoints": {}}, {"archive": {}}, {"debug": {}}, {"nats": []}, {"limits": {}}])

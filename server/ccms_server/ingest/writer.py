@@ -1,10 +1,11 @@
 """The writer: everything that is stored goes through here, one batch after another.
 
-    senders -> bounded queue -> one thread: decode, apply -> senders are told
+    senders -> bounded queue -> one thread: decode, place, make durable, put -> senders are told
 
 The writer takes all that waits, in order, and works on it in one go on its own thread, so batches grow by themselves
-under load while the event loop goes on reading. Between batches it maintains the store. A full queue is the senders'
-problem to handle: requests are refused (`QueueFullError`), subscriptions wait (`admit_lines`).
+under load while the event loop goes on reading; they share one record of the log. Between batches it maintains the
+store. A full queue is the senders' problem to handle: requests are refused (`QueueFullError`), subscriptions wait
+(`admit_lines`).
 """
 
 import asyncio
@@ -15,17 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccms_server.errors import NotReadyError, QueueFullError, RejectReason
+from ccms_server.durability.keeper import Keeper
+from ccms_server.errors import DiskUnavailableError, NotReadyError, QueueFullError, RejectReason
 from ccms_server.ingest.decoder import KEYS_MAX, LineDecoder
 from ccms_server.ingest.line_protocol import shown
 from ccms_server.model import REJECTIONS_KEPT_MAX, Rejection, SampleColumn, WriteReport
 from ccms_server.names import broken_name_rule
-from ccms_server.store.append import NO_SAMPLE, STORED
+from ccms_server.store.append import NO_SAMPLE, STORED, Placement
 from ccms_server.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ PENDING_OVERHEAD_BYTES: Final = 256
 LOG_INTERVAL_SECONDS: Final = 10.0
 """Rejected lines of subscriptions are logged together, this often."""
 
+_T = TypeVar("_T")
+
 ALWAYS: Final = 1 << 62
 """A time before or after every timestamp, in seconds."""
 
@@ -63,7 +67,7 @@ class IngestCounters:
     dropped: int = 0
     """Messages of subscriptions that were lost because the server was behind."""
     failed: int = 0
-    """Batches that were lost because the server failed; each is logged."""
+    """Batches that were lost because the server or its disk failed; the reason is logged."""
 
     def add(self, report: WriteReport) -> None:
         """Counts one write."""
@@ -95,7 +99,18 @@ class _Columns:
     done: asyncio.Future[WriteReport] | None
 
 
-_Pending = _Lines | _Columns
+@dataclass(slots=True)
+class _Free:
+    """A level whose older samples are to be dropped."""
+
+    path: Sequence[str]
+    before: int
+    done: asyncio.Future[int]
+    size: int = PENDING_OVERHEAD_BYTES
+
+
+_Pending = _Lines | _Columns | _Free
+_Outcome = WriteReport | int | Exception
 
 
 class Writer:
@@ -108,6 +123,7 @@ class Writer:
     def __init__(
         self,
         store: Store,
+        keeper: Keeper,
         *,
         clock: Callable[[], float],
         retention_seconds: int,
@@ -119,6 +135,7 @@ class Writer:
 
         Args:
             store: The store; nobody else may write to it.
+            keeper: What becomes of its samples.
             clock: Seconds since the epoch.
             retention_seconds: Older samples are rejected and dropped; 0 keeps everything.
             future_seconds: Samples further ahead of the clock are rejected.
@@ -127,6 +144,7 @@ class Writer:
         """
         self.counters = IngestCounters()
         self._store = store
+        self._keeper = keeper
         self._clock = clock
         self._retention_seconds = retention_seconds
         self._future_seconds = future_seconds
@@ -152,14 +170,26 @@ class Writer:
 
         Raises:
             QueueFullError: The server is behind.
+            DiskUnavailableError: The samples cannot be made durable.
             NotReadyError: The server is stopping.
         """
-        return await self._submit(lambda done: _Lines(payload, default_cluster, done))
+        done: asyncio.Future[WriteReport] = asyncio.get_running_loop().create_future()
+        return await self._submit(_Lines(payload, default_cluster, done), done)
 
     async def write_columns(self, columns: Sequence[SampleColumn]) -> WriteReport:
         """Stores columns of samples; see `write_lines`."""
         size = sum(16 * _n_samples(column) + PENDING_OVERHEAD_BYTES for column in columns)
-        return await self._submit(lambda done: _Columns(columns, size, done))
+        done: asyncio.Future[WriteReport] = asyncio.get_running_loop().create_future()
+        return await self._submit(_Columns(columns, size, done), done)
+
+    async def free(self, path: Sequence[str], before: int) -> int:
+        """Drops the samples of a subtree that are older than a time in seconds; see `write_lines` for the errors.
+
+        Returns:
+            Number of series that lost samples.
+        """
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        return await self._submit(_Free(path, before, done), done)
 
     async def admit_lines(self, payload: bytes, default_cluster: str) -> None:
         """Queues a batch of line protocol, as soon as there is room; what becomes of it is only counted.
@@ -172,6 +202,13 @@ class Writer:
             await self._room.wait()
         self._push(_Lines(payload, default_cluster, None))
 
+    async def prepare(self, work: Iterator[None]) -> None:
+        """Works on the store before `run` does: to the end, or until `close` is called."""
+        loop = asyncio.get_running_loop()
+        while not self._closing:
+            if await loop.run_in_executor(self._thread, _run_slice, work):
+                return
+
     async def run(self) -> None:
         """Writes until `close` was called and the queue is empty."""
         loop = asyncio.get_running_loop()
@@ -181,25 +218,28 @@ class Writer:
             while self._queue or not self._closing:
                 self._batch = self._take_batch()
                 if self._batch:
-                    reports = await loop.run_in_executor(self._thread, self._write, self._batch)
-                    self._finish(self._batch, reports)
+                    outcomes = await loop.run_in_executor(self._thread, self._write, self._batch)
+                    self._finish(self._batch, outcomes)
                     self._batch = []
+                if self._keeper.is_sync_due:
+                    await loop.run_in_executor(self._thread, self._keeper.sync_if_due)
                 if maintenance is None and loop.time() >= next_maintenance:
                     self._forget_decoders()
                     self._log_unheard()
-                    maintenance = self._store.maintain(self._oldest(self._clock()))
+                    maintenance = self._keeper.maintain(self._oldest(self._clock()))
                 if maintenance is not None:
                     if await loop.run_in_executor(self._thread, _run_slice, maintenance):
                         maintenance = None
                         next_maintenance = loop.time() + MAINTENANCE_INTERVAL_SECONDS
                 elif not self._queue and not self._closing:
                     self._arrived.clear()
-                    timer = loop.call_at(next_maintenance, self._arrived.set)
+                    timer = loop.call_at(min(next_maintenance, loop.time() + self._keeper.tick), self._arrived.set)
                     await self._arrived.wait()
                     timer.cancel()
         finally:
             self._closing = True
             self._abandon()
+            await loop.run_in_executor(self._thread, self._keeper.close)
             self._thread.shutdown(wait=True)
 
     def close(self) -> None:
@@ -208,11 +248,10 @@ class Writer:
         self._arrived.set()
         self._room.set()
 
-    async def _submit(self, pending: Callable[[asyncio.Future[WriteReport]], _Pending]) -> WriteReport:
+    async def _submit(self, pending: _Pending, done: asyncio.Future[_T]) -> _T:
         if self._queued_bytes >= self._queue_bytes_max:
             raise QueueFullError(self._queued_bytes, self._queue_bytes_max)
-        done: asyncio.Future[WriteReport] = asyncio.get_running_loop().create_future()
-        self._push(pending(done))
+        self._push(pending)
         return await done
 
     def _push(self, pending: _Pending) -> None:
@@ -231,21 +270,21 @@ class Writer:
             size += pending.size
         return batch
 
-    def _finish(self, batch: Sequence[_Pending], reports: Sequence[WriteReport | Exception]) -> None:
-        for pending, report in zip(batch, reports, strict=True):
+    def _finish(self, batch: Sequence[_Pending], outcomes: Sequence[_Outcome]) -> None:
+        for pending, outcome in zip(batch, outcomes, strict=True):
             self._queued_bytes -= pending.size
-            if isinstance(report, WriteReport):
-                self.counters.add(report)
-                if pending.done is None and report.rejected:
-                    self._unheard.merge(report)
-            else:
+            if isinstance(outcome, WriteReport):
+                self.counters.add(outcome)
+                if pending.done is None and outcome.rejected:
+                    self._unheard.merge(outcome)
+            elif isinstance(outcome, Exception):
                 self.counters.failed += 1
             if pending.done is None or pending.done.done():  # nobody waits, or the sender went away
                 continue
-            if isinstance(report, WriteReport):
-                pending.done.set_result(report)
+            if isinstance(outcome, Exception):
+                pending.done.set_exception(outcome)
             else:
-                pending.done.set_exception(report)
+                pending.done.set_result(outcome)  # type: ignore[arg-type]  # each pending gets an outcome of its kind
         if self._queued_bytes < self._queue_bytes_max:
             self._room.set()
         self._log_unheard()
@@ -282,25 +321,57 @@ class Writer:
 
     # --- on the writer's thread
 
-    def _write(self, batch: Sequence[_Pending]) -> list[WriteReport | Exception]:
+    def _write(self, batch: Sequence[_Pending]) -> list[_Outcome]:
+        """Stores a batch; what was asked for first is done first.
+
+        Returns:
+            What became of each part.
+        """
         now = self._clock()
-        reports: list[WriteReport | Exception] = []
-        for pending in batch:
+        outcomes: list[_Outcome] = []
+        placements: dict[int, Placement] = {}  # by position in the batch
+        for position, pending in enumerate(batch):
             try:
+                if isinstance(pending, _Free):
+                    self._put(placements, outcomes)
+                    outcomes.append(self._keeper.free(pending.path, pending.before))
+                    continue
                 if isinstance(pending, _Lines):
-                    reports.append(self._write_lines(pending, now))
+                    report, placed = self._place_lines(pending, now)
                 else:
-                    reports.append(self._write_columns(pending, now))
-            except Exception as error:  # a defect, or no memory: it costs this batch, and no other
+                    report, placed = self._place_columns(pending, now)
+                outcomes.append(report)
+                if placed is not None and len(placed.series):
+                    placements[position] = placed
+            except DiskUnavailableError as error:
+                outcomes.append(error)
+            except Exception as error:  # a defect, or no memory: it costs this part, and no other
                 logger.exception("a batch of %d bytes could not be written", pending.size)
-                reports.append(error)
-        return reports
+                outcomes.append(error)
+        self._put(placements, outcomes)
+        return outcomes
 
-    def _write_lines(self, pending: _Lines, now: float) -> WriteReport:
+    def _put(self, placements: dict[int, Placement], outcomes: list[_Outcome]) -> None:
+        """Stores what was placed, all of it together; afterwards nothing is left in `placements`."""
+        failure: Exception | None = None
+        try:
+            if placements:
+                self._keeper.put(list(placements.values()))
+        except DiskUnavailableError as error:
+            failure = error
+        except Exception as error:
+            logger.exception("%d batches could not be written", len(placements))
+            failure = error
+        if failure is not None:
+            for position in placements:
+                outcomes[position] = failure
+        placements.clear()
+
+    def _place_lines(self, pending: _Lines, now: float) -> tuple[WriteReport, Placement | None]:
         decoded = self._decoder(pending.default_cluster).decode(pending.payload, int(now))
-        return self._apply(decoded.series, decoded.timestamps, decoded.values, decoded.lines, decoded.report, now)
+        return self._place(decoded.series, decoded.timestamps, decoded.values, decoded.lines, decoded.report, now)
 
-    def _write_columns(self, pending: _Columns, now: float) -> WriteReport:
+    def _place_columns(self, pending: _Columns, now: float) -> tuple[WriteReport, Placement | None]:
         report = WriteReport()
         series, timestamps, values, indexes = [], [], [], []
         first = 0
@@ -326,8 +397,8 @@ class Writer:
                     report.rejected[reason] += n_samples - REJECTIONS_KEPT_MAX
             first += n_samples
         if not series:
-            return report
-        return self._apply(
+            return report, None
+        return self._place(
             np.concatenate(series),
             np.concatenate(timestamps),
             np.concatenate(values),
@@ -369,7 +440,7 @@ class Writer:
         assert metric_id is not None, metric
         return self._store.tables[metric_id].metric.interval
 
-    def _apply(
+    def _place(
         self,
         series: NDArray[np.int32],
         timestamps: NDArray[np.int64],
@@ -377,13 +448,14 @@ class Writer:
         indexes: NDArray[np.integer],
         report: WriteReport,
         now: float,
-    ) -> WriteReport:
-        """Stores decoded samples and completes the report of their decoding."""
+    ) -> tuple[WriteReport, Placement]:
+        """Finds places for decoded samples, and completes the report of their decoding."""
         oldest, newest = self._oldest(now), int(now) + self._future_seconds
-        stored, outcome = self._store.append(series, timestamps, values, oldest=oldest, newest=newest)
+        placed, outcome = self._store.place(series, timestamps, values, oldest=oldest, newest=newest)
+        stored = len(placed.series)
         if stored == len(series):
             report.stored += stored
-            return report
+            return report, placed
         applied = WriteReport(stored=stored, ignored=int((outcome == NO_SAMPLE).sum()))
         rejected = np.flatnonzero((outcome != STORED) & (outcome != NO_SAMPLE))
         for position in rejected[:REJECTIONS_KEPT_MAX].tolist():
@@ -393,7 +465,7 @@ class Writer:
         counts = np.bincount(outcome[rejected])
         applied.rejected = {RejectReason(reason): int(counts[reason]) for reason in np.flatnonzero(counts).tolist()}
         report.merge(applied)
-        return report
+        return report, placed
 
     def _oldest(self, now: float) -> int:
         return int(now) - self._retention_seconds if self._retention_seconds else -ALWAYS

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from grpc import StatusCode, aio
 
-from ccms_server.errors import MetricStoreError, NotReadyError, QueueFullError, RequestError
+from ccms_server.errors import DiskUnavailableError, MetricStoreError, NotReadyError, QueueFullError, RequestError
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +15,7 @@ STATUS_BY_ERROR: Final[dict[type[MetricStoreError], StatusCode]] = {
     # Also for requests over a limit: OUT_OF_RANGE is for reading on where data ends, and may succeed later.
     RequestError: StatusCode.INVALID_ARGUMENT,
     QueueFullError: StatusCode.RESOURCE_EXHAUSTED,
+    DiskUnavailableError: StatusCode.RESOURCE_EXHAUSTED,
     NotReadyError: StatusCode.UNAVAILABLE,
 }
 """The first class that fits decides. What is missing here is our fault: INTERNAL."""
@@ -42,7 +43,7 @@ async def errors_as_status(context: Context) -> AsyncIterator[None]:
 
 
 def _trailing_metadata(error: MetricStoreError) -> tuple[tuple[str, str], ...]:
-    if isinstance(error, QueueFullError | NotReadyError):
+    if isinstance(error, QueueFullError | NotReadyError | DiskUnavailableError):
         return ((PUSHBACK_KEY, str(1000 * error.retry_after_seconds)),)
     return ()
 

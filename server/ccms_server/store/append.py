@@ -1,6 +1,11 @@
-"""The kernel that puts decoded samples into open tiles."""
+"""The kernels that take decoded samples into open tiles, in two steps.
 
-from typing import Final
+`place_samples` decides which samples are taken, and into which slot each of them goes; `put_samples` writes them there.
+What lies between them is the caller's: a placement can be made durable before any reader sees its samples. Putting a
+placement again, after all that came before it, leads to the same tiles, so that is also how a log is replayed.
+"""
+
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +25,11 @@ _TOO_NEW: Final = int(RejectReason.TOO_NEW)
 _FREED: Final = int(RejectReason.FREED)
 _INVALID_NUMBER: Final = int(RejectReason.INVALID_NUMBER)
 
-# Places in `progress`, which tells how far the kernel came.
+# Places in `progress`, which tells how far a kernel came.
 NEXT: Final = 0
 """The sample it stopped at; the number of samples when it is done."""
-STORED_COUNT: Final = 1
-"""Samples stored so far."""
+PLACED: Final = 1
+"""Samples placed so far."""
 BAND: Final = 2
 WINDOW: Final = 3
 """The tile that must be opened before it goes on."""
@@ -35,21 +40,37 @@ PROGRESS_LENGTH: Final = 5
 _NO_TILE: Final = -1
 
 
+class Placement(NamedTuple):
+    """Samples with their places: arrays of shape (n_samples,), in order; the last sample of a slot counts."""
+
+    series: NDArray[np.int32]
+    """Ids."""
+    slots: NDArray[np.int64]
+    phases: NDArray[np.int32]
+    """Seconds: phase of the series in the window of the slot."""
+    values: NDArray[np.float64]
+    """Finite."""
+
+    def some(self, chosen: NDArray[np.bool_] | slice) -> "Placement":
+        """Some of the samples, by a bool array of shape (n_samples,) or a slice."""
+        return Placement(self.series[chosen], self.slots[chosen], self.phases[chosen], self.values[chosen])
+
+
 @kernel
-def append_samples(
+def place_samples(
     series: NDArray[np.int32],
     timestamps: NDArray[np.int64],
     values: NDArray[np.float64],
     oldest: int,
     newest: int,
-    clock: int,
     rows: SeriesColumns,
     bands: BandColumns,
     tiles: TileColumns,
     outcome: NDArray[np.uint8],
+    placed: Placement,
     progress: NDArray[np.int64],
 ) -> None:
-    """Stores samples in order, until one needs a tile that is not open.
+    """Finds the places of samples in order, until one needs a tile that is not open.
 
     A sample belongs to the slot whose centre is nearest, under the phase of its series in that window. When a row gets
     its first sample in a window, and this one and the one before it are both more than a quarter of an interval off by
@@ -62,14 +83,14 @@ def append_samples(
         values: float64 array of shape (n_samples,); NaN is no sample.
         oldest: Samples before this time are rejected, seconds.
         newest: Samples after this time are rejected, seconds.
-        clock: The store's sample counter, kept as the time of the tiles' last write.
         rows: What is known of each series.
         bands: What is known of each band.
         tiles: The pool.
         outcome: uint8 array of shape (n_samples,): STORED, NO_SAMPLE or a RejectReason is written for each.
+        placed: Room for n_samples; those that are taken are written, without gaps.
         progress: int64 array of shape (PROGRESS_LENGTH,), read and written.
     """
-    values_as_bits = values.view(np.uint64)
+    n_placed = progress[PLACED]
     for i in range(progress[NEXT], len(series)):
         progress[NEXT] = i
         value = values[i]
@@ -105,38 +126,103 @@ def append_samples(
         elif tile_phase != phase:
             # The window has a phase of its own, under which the sample may belong to the window beside it.
             window = slot >> WINDOW_BITS
-            slot = _slot(timestamp, tile_phase, interval)
+            slot, phase = _slot(timestamp, tile_phase, interval), tile_phase
             if slot >> WINDOW_BITS != window:
                 beside = _open_tile(bands, band, slot, progress)
                 if beside == _NO_TILE:
                     return
                 beside_phase = int(tiles.phases[beside, lane])
                 if beside_phase == PHASE_UNSET:
-                    beside_phase = phase
+                    beside_phase = int(rows.phase[row])
                 beside_slot = _slot(timestamp, beside_phase, interval)
                 if beside_slot >> WINDOW_BITS == slot >> WINDOW_BITS:
-                    tile, slot, phase = beside, beside_slot, beside_phase
-                    tiles.phases[tile, lane] = phase
+                    slot, phase = beside_slot, beside_phase
+                    tiles.phases[beside, lane] = phase
                 else:  # it lies between the two
                     slot = _within_window(slot, window)
-        rows.deviation[row] = timestamp - (int(tiles.phases[tile, lane]) + slot * interval)
+        rows.deviation[row] = timestamp - (phase + slot * interval)
+        placed.series[n_placed] = row
+        placed.slots[n_placed] = slot
+        placed.phases[n_placed] = phase
+        placed.values[n_placed] = value
+        n_placed += 1
+        progress[PLACED] = n_placed
+        outcome[i] = STORED
+    progress[NEXT] = len(series)
+
+
+@kernel
+def put_samples(
+    placed: Placement,
+    clock: int,
+    rows: SeriesColumns,
+    bands: BandColumns,
+    tiles: TileColumns,
+    progress: NDArray[np.int64],
+) -> None:
+    """Writes placed samples in order, until one needs a tile that is not open.
+
+    Args:
+        placed: The samples.
+        clock: The store's sample counter, kept as the time of the tiles' last write.
+        rows: What is known of each series.
+        bands: What is known of each band.
+        tiles: The pool.
+        progress: int64 array of shape (PROGRESS_LENGTH,), read and written.
+    """
+    bits = placed.values.view(np.uint64)
+    for i in range(progress[NEXT], len(bits)):
+        row, slot = placed.series[i], placed.slots[i]
+        band, lane = rows.band[row], rows.lane[row]
+        tile = _open_tile(bands, band, slot, progress)
+        if tile == _NO_TILE:
+            progress[NEXT] = i
+            return
+        if tiles.phases[tile, lane] == PHASE_UNSET:  # set when the sample was placed, unless this is a replay
+            tiles.phases[tile, lane] = placed.phases[i]
+            _take_phase(rows, row, placed.phases[i])
         column = slot & (WINDOW_SLOTS - 1)
         if tiles.values[tile, column, lane] == 0:
             tiles.samples[tile] += 1
-        tiles.values[tile, column, lane] = values_as_bits[i] ^ MISSING_BITS
+        tiles.values[tile, column, lane] = bits[i] ^ MISSING_BITS
         tiles.touched[tile] = clock
-        if slot > rows.last_slot[row]:
-            if rows.last_slot[row] == SLOT_MIN:
-                progress[APPEARED] = 1
-            elif rows.last_slot[row] < rows.floor_slot[row]:  # all of it was freed
-                progress[APPEARED] = 1
-                rows.first_slot[row] = slot
-            rows.last_slot[row] = slot
-        if slot < rows.first_slot[row]:  # SLOT_MAX before the first sample
+        if _reach(rows, row, slot):
+            progress[APPEARED] = 1
+    progress[NEXT] = len(bits)
+
+
+@kernel
+def note_samples(placed: Placement, rows: SeriesColumns) -> None:
+    """Lets the series know of samples whose tiles hold them already; see `put_samples`."""
+    for i in range(len(placed.series)):
+        _take_phase(rows, placed.series[i], placed.phases[i])
+        _reach(rows, placed.series[i], placed.slots[i])
+
+
+@kernel
+def _take_phase(rows: SeriesColumns, row: int, phase: int) -> None:
+    """Makes the phase of a window that of its series."""
+    if rows.phase[row] != PHASE_UNSET and rows.phase[row] != phase:
+        rows.rephased[row] = True
+    rows.phase[row] = phase
+
+
+@kernel
+def _reach(rows: SeriesColumns, row: int, slot: int) -> bool:
+    """Extends the range of a series to a slot; whether the series had no samples before."""
+    if slot < rows.floor_slot[row]:  # freed since it was placed, as can be when a log is replayed
+        return False
+    appeared = False
+    if slot > rows.last_slot[row]:
+        if rows.last_slot[row] == SLOT_MIN:
+            appeared = True
+        elif rows.last_slot[row] < rows.floor_slot[row]:  # all of it was freed
+            appeared = True
             rows.first_slot[row] = slot
-        outcome[i] = STORED
-        progress[STORED_COUNT] += 1
-    progress[NEXT] = len(series)
+        rows.last_slot[row] = slot
+    if slot < rows.first_slot[row]:  # SLOT_MAX before the first sample
+        rows.first_slot[row] = slot
+    return appeared
 
 
 @kernel

@@ -117,6 +117,22 @@ class Reader:
             values /= len(span.members)
         return values
 
+    def window_samples(
+        self, table: MetricTable, series: int, window: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The samples of one series in a window, without those that were freed.
+
+        Returns:
+            int64 array of their times in seconds, ascending, and float64 array of their values, without NaN.
+        """
+        first = window << WINDOW_BITS
+        values = np.empty(WINDOW_SLOTS)
+        self._read_series(table, series, first, values)
+        slots = np.flatnonzero(~np.isnan(values))
+        slots = slots[slots + first >= self._series.columns.floor_slot[series]]
+        phase = int(self._phases_if_present(table, np.array([series], np.int32), window)[0])
+        return phase + (slots + first) * table.metric.interval, values[slots]
+
     def window_sum(
         self, table: MetricTable, window: int, group: SeriesIds
     ) -> tuple[NDArray[np.float64], int, SeriesIds] | None:
@@ -175,7 +191,7 @@ class Reader:
             begin = (slot + done) & (WINDOW_SLOTS - 1)
             part = values[done : done + WINDOW_SLOTS - begin]
             number = (slot + done) >> WINDOW_BITS
-            stored = self._stored_aggregate(table.windows.get(number), host, bands, members)
+            stored = self._stored_aggregate(table, table.windows.get(number), host, bands, members)
             if stored is not None:
                 part[:] = stored[begin : begin + len(part)]
             else:
@@ -191,7 +207,7 @@ class Reader:
         return [(int(bands[first]), lanes[first:last]) for first, last in pairwise(edges)]
 
     def _stored_aggregate(
-        self, window: Window | None, host: Level | None, bands: set[int], members: bytes
+        self, table: MetricTable, window: Window | None, host: Level | None, bands: set[int], members: bytes
     ) -> NDArray[np.float64] | None:
         """The sum of a host's members, which lie in some bands, over a sealed window: if it was stored and holds."""
         if window is None or host is None:
@@ -199,7 +215,7 @@ class Reader:
         # In this order: maintenance stores new aggregates first, and calls them fresh afterwards.
         if not window.stale.isdisjoint(bands):
             return None
-        stored = window.aggregates.get(host)
+        stored = table.aggregate(window, host)
         if stored is None or stored.members != members:
             return None
         return self.aggregate_row(stored.tile, stored.row)

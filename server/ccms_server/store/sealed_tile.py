@@ -53,7 +53,12 @@ class SealedTile:
 
     __slots__ = ("n_rows", "n_samples", "payload")
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: bytes | memoryview) -> None:
+        """Makes a tile of bytes that `seal` wrote.
+
+        Args:
+            payload: The bytes, known to be whole: nothing below checks them again. They are kept, not copied.
+        """
         version, self.n_rows, _, self.n_samples, _, _ = HEAD.unpack_from(payload)
         assert version == VERSION, version
         self.payload = payload
@@ -123,7 +128,7 @@ class SealedTile:
         at += presence_length
         chunk = None
         if metadata_length:
-            chunk, _ = _DECOMPRESSOR.chunk_decompressor(payload[at : at + metadata_length], "f64")
+            chunk, _ = _DECOMPRESSOR.chunk_decompressor(bytes(payload[at : at + metadata_length]), "f64")
         at += metadata_length
         found: dict[int, NDArray[np.float64]] = {}
         for number in numbers:
@@ -134,7 +139,7 @@ class SealedTile:
             if count:
                 assert chunk is not None, "a page with samples has a chunk"
                 start = at + sum(directory[1 : 2 * number : 2])
-                chunk.read_page_into(payload[start : start + length], count, samples)
+                chunk.read_page_into(bytes(payload[start : start + length]), count, samples)
             if count < rows * WINDOW_SLOTS:
                 bits = np.frombuffer(presence, np.uint8, rows * WINDOW_SLOTS // 8, first_row * WINDOW_SLOTS // 8)
                 samples = _spread(samples, bits, rows * WINDOW_SLOTS)

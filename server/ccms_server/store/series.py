@@ -23,7 +23,7 @@ class SeriesColumns(NamedTuple):
     """
 
     band: NDArray[np.int32]
-    """The band its row lies in."""
+    """The band its row lies in; -1 for an id without a series."""
     lane: NDArray[np.uint8]
     """Its row within the band."""
     phase: NDArray[np.int32]
@@ -75,6 +75,10 @@ class SeriesArrays:
         self.columns.lane[series] = lane
         self.count += 1
         return series
+
+    def add_lost(self) -> None:
+        """Gives away the id of a series that nothing is known of: it has no row, band -1."""
+        self.add(-1, 0)
 
     def has_samples(self, series: int) -> bool:
         """Whether a series holds any sample that was not freed."""

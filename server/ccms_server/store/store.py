@@ -2,18 +2,32 @@
 
 One thread writes (`series_id`, `append`, `free`, `maintain`); any number of threads read at the same time through
 `reader()`. Nothing here does I/O, knows the wall clock or a protocol.
+
+A store that is logged is written in two steps, `place` and `put`, with an entry of the log between them. It keeps track
+of which entries hold samples that are nowhere else (`Window.unstored`): a log can be cut behind those that are stored.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ccms_server.store.append import APPEARED, BAND, NEXT, PROGRESS_LENGTH, STORED_COUNT, WINDOW, append_samples
-from ccms_server.store.layout import SLOT_MAX, SLOT_MIN, TILE_ROWS, WINDOW_BITS, WINDOW_SLOTS
+from ccms_server.store.append import (
+    APPEARED,
+    BAND,
+    NEXT,
+    PLACED,
+    PROGRESS_LENGTH,
+    WINDOW,
+    Placement,
+    note_samples,
+    place_samples,
+    put_samples,
+)
+from ccms_server.store.layout import PHASE_UNSET, SLOT_MAX, SLOT_MIN, TILE_ROWS, WINDOW_BITS, WINDOW_SLOTS
 from ccms_server.store.metric import Metric
 from ccms_server.store.read import Reader
 from ccms_server.store.sealed_tile import SealedTile, as_stored
@@ -22,6 +36,7 @@ from ccms_server.store.table import (
     AGGREGATED_MEMBERS_MIN,
     MetricTable,
     OpenTile,
+    StoredWindow,
     Window,
     fingerprint,
     pack_aggregates,
@@ -56,24 +71,48 @@ class StoreSize:
     sealed_tiles: int
     """Compressed tiles."""
     sealed_bytes: int
-    """Bytes of the compressed tiles, aggregates included."""
+    """Bytes of the compressed tiles, aggregates in memory included."""
+
+
+class SeriesRow(NamedTuple):
+    """A series and the row that holds it."""
+
+    series: int
+    """Its id."""
+    metric_id: int
+    path: tuple[str, ...]
+    """Cluster, host, and optionally component and sub-component."""
+    band: int
+    lane: int
 
 
 class Store:
-    """Tree, tables and tiles of all metrics."""
+    """Tree, tables and tiles of all metrics.
 
-    def __init__(self, metrics: Sequence[Metric], *, series_max: int, open_window_bytes: int) -> None:
+    Attributes:
+        tree: All levels.
+        tables: The tables of all metrics, by metric id.
+        on_registered: Told of every series that is registered.
+        log_number: Number of the last entry of the log that was put; None: the store is not logged.
+    """
+
+    def __init__(
+        self, metrics: Sequence[Metric], *, series_max: int, open_window_bytes: int, retired: Collection[int] = ()
+    ) -> None:
         """Makes an empty store.
 
         Args:
-            metrics: The metrics it will hold; names are unique.
+            metrics: The metrics it will hold; names are unique, but for those that are retired.
             series_max: Series it will register at most.
             open_window_bytes: Memory open windows may take; beyond it, windows are sealed early.
+            retired: Positions of metrics that were configured once: their samples are kept, but not served.
         """
         self.tree = Tree()
         self.tables = [MetricTable(metric, number) for number, metric in enumerate(metrics)]
-        self._metric_ids = {metric.name: number for number, metric in enumerate(metrics)}
-        assert len(self._metric_ids) == len(metrics), "metric names are unique"
+        self.on_registered: Callable[[SeriesRow], None] | None = None
+        self.log_number: int | None = None
+        self._metric_ids = {metric.name: number for number, metric in enumerate(metrics) if number not in retired}
+        assert len(self._metric_ids) + len(set(retired)) == len(metrics), "metric names are unique"
         self._series_max = series_max
         self._series = SeriesArrays()
         self._bands = Bands()
@@ -106,7 +145,8 @@ class Store:
         open_tiles = samples_open = sealed_tiles = samples_sealed = sealed_bytes = 0
         for table in self.tables:
             for window in list(table.windows.values()):
-                for tile in list(window.tiles.values()):
+                in_memory = dict(window.tiles)
+                for tile in in_memory.values():
                     if isinstance(tile, OpenTile):
                         open_tiles += 1
                         samples_open += int(self._pool.columns.samples[tile.number])
@@ -114,7 +154,13 @@ class Store:
                         sealed_tiles += 1
                         samples_sealed += tile.n_samples
                         sealed_bytes += len(tile.payload)
-                for aggregate in {row.tile for row in list(window.aggregates.values())}:
+                counts = {} if window.stored is None else window.stored.tile_counts()
+                for band in counts.keys() & set(table.bands) - in_memory.keys():
+                    n_samples, n_bytes = counts[band]
+                    sealed_tiles += 1
+                    samples_sealed += n_samples
+                    sealed_bytes += n_bytes
+                for aggregate in {row.tile for row in list((window.aggregates or {}).values())}:
                     sealed_bytes += len(aggregate.payload)
         return StoreSize(self._series.count, samples_open, samples_sealed, open_tiles, sealed_tiles, sealed_bytes)
 
@@ -140,15 +186,45 @@ class Store:
         table = self.tables[metric_id]
         if not table.bands or self._bands.columns.rows[table.bands[-1]] == TILE_ROWS:
             table.bands.append(self._bands.add(metric_id, table.metric.interval))
-        band, bands = table.bands[-1], self._bands.columns
-        lane = int(bands.rows[band])
-        series = self._series.add(band, lane)
-        bands.series[band, lane] = series
-        bands.rows[band] += 1
-        self.tree.make(path).series[metric_id] = series
-        if len(path) > HOST_DEPTH:
-            table.hosts[self.tree.make(path[:HOST_DEPTH])] = None
-        return series
+        band = table.bands[-1]
+        row = SeriesRow(self._series.count, metric_id, path, band, int(self._bands.columns.rows[band]))
+        self._series.add(row.band, row.lane)
+        self._hang_up(row)
+        if self.on_registered is not None:
+            self.on_registered(row)
+        return row.series
+
+    def restore_series(self, rows: Iterable[SeriesRow], n_series: int) -> None:
+        """Registers series in the rows they had before, in an empty store.
+
+        Args:
+            rows: The series, by id; some may be missing.
+            n_series: Ids that were given away, those of missing series included.
+        """
+        assert self._series.count == 0, "series are restored first"
+        for row in rows:
+            while self._series.count < row.series:
+                self._series.add_lost()
+            while self._bands.count <= row.band:
+                self._bands.add(row.metric_id, self.tables[row.metric_id].metric.interval)  # corrected below if lost
+            bands = self._bands.columns
+            if bands.rows[row.band] == 0:
+                bands.metric[row.band] = row.metric_id
+                bands.interval[row.band] = self.tables[row.metric_id].metric.interval
+                self.tables[row.metric_id].bands.append(row.band)
+            self._series.add(row.band, row.lane)
+            self._hang_up(row)
+        while self._series.count < n_series:
+            self._series.add_lost()
+
+    def _hang_up(self, row: SeriesRow) -> None:
+        """Makes a series known to its band and to the tree."""
+        bands, table = self._bands.columns, self.tables[row.metric_id]
+        bands.series[row.band, row.lane] = row.series
+        bands.rows[row.band] = row.lane + 1
+        self.tree.make(row.path).series[row.metric_id] = row.series
+        if len(row.path) > HOST_DEPTH:
+            table.hosts.setdefault(self.tree.make(row.path[:HOST_DEPTH]), len(table.hosts))
 
     def append(
         self,
@@ -159,7 +235,25 @@ class Store:
         oldest: int,
         newest: int,
     ) -> tuple[int, NDArray[np.uint8]]:
-        """Stores samples in order; a later sample of a slot replaces an earlier one.
+        """Places samples and puts them there, without a log; see `place`.
+
+        Returns:
+            Samples stored, and the outcome of each.
+        """
+        placed, outcome = self.place(series, timestamps, values, oldest=oldest, newest=newest)
+        self.put(placed)
+        return len(placed.series), outcome
+
+    def place(
+        self,
+        series: NDArray[np.int32],
+        timestamps: NDArray[np.int64],
+        values: NDArray[np.float64],
+        *,
+        oldest: int,
+        newest: int,
+    ) -> tuple[Placement, NDArray[np.uint8]]:
+        """Decides which samples are taken, and where they go. Nobody sees them before they are `put`.
 
         Args:
             series: int32 array of shape (n_samples,), ids.
@@ -169,34 +263,75 @@ class Store:
             newest: Samples after this time are rejected, seconds.
 
         Returns:
-            Samples stored, and a uint8 array of shape (n_samples,): STORED, NO_SAMPLE or the RejectReason of each.
+            Those that are taken, in order; and a uint8 array of shape (n_samples,): STORED, NO_SAMPLE or the
+            RejectReason of each.
         """
-        outcome = np.empty(len(series), np.uint8)
+        n_samples = len(series)
+        outcome = np.empty(n_samples, np.uint8)
+        progress = np.zeros(PROGRESS_LENGTH, np.int64)
+        room = Placement(
+            np.empty(n_samples, np.int32),
+            np.empty(n_samples, np.int64),
+            np.empty(n_samples, np.int32),
+            np.empty(n_samples, np.float64),
+        )
+        while True:
+            place_samples(
+                series,
+                timestamps,
+                values,
+                oldest,
+                newest,
+                self._series.columns,
+                self._bands.columns,
+                self._pool.columns,
+                outcome,
+                room,
+                progress,
+            )
+            if progress[NEXT] == n_samples:
+                break
+            self._open_tile(band=int(progress[BAND]), number=int(progress[WINDOW]))
+        n_placed = int(progress[PLACED])
+        return (room if n_placed == n_samples else room.some(slice(n_placed))), outcome
+
+    def put(self, placed: Placement) -> None:
+        """Writes samples to the places they were given; readers see them from now on."""
         progress = np.zeros(PROGRESS_LENGTH, np.int64)
         try:
             while True:
-                append_samples(
-                    series,
-                    timestamps,
-                    values,
-                    oldest,
-                    newest,
+                put_samples(
+                    placed,
                     self._samples_taken,
                     self._series.columns,
                     self._bands.columns,
                     self._pool.columns,
-                    outcome,
                     progress,
                 )
-                if progress[NEXT] == len(series):
-                    return int(progress[STORED_COUNT]), outcome
+                if progress[NEXT] == len(placed.series):
+                    return
                 self._open_tile(band=int(progress[BAND]), number=int(progress[WINDOW]))
         finally:  # what was stored before an error is stored
-            self._samples_taken += int(progress[STORED_COUNT])
+            self._samples_taken += int(progress[NEXT])
             self._version += int(progress[APPEARED])
 
+    def note(self, placed: Placement) -> None:
+        """Lets the series know of samples whose tiles are restored otherwise."""
+        note_samples(placed, self._series.columns)
+        self._version += 1
+
     def free(self, path: Sequence[str], before: int) -> int:
-        """Drops all samples of a subtree that are older than a time.
+        """Drops all samples of a subtree that are older than a time, without a log; see `floors`.
+
+        Returns:
+            Number of series that lost samples.
+        """
+        series, slots = self.floors(path, before)
+        self.set_floors(series, slots)
+        return len(series)
+
+    def floors(self, path: Sequence[str], before: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """What `set_floors` must be told so that all samples of a subtree before a time are dropped.
 
         Samples of that age that arrive later are rejected. Later ones are taken, however far `before` lies ahead.
 
@@ -205,13 +340,14 @@ class Store:
             before: Slots centred before this time cease to exist, seconds.
 
         Returns:
-            Number of series that lost samples.
+            int32 array and int64 array of shape (n_series,): the series that lose samples, and their first slots that
+            exist from then on.
         """
         top = self.tree.find(path)
-        if top is None:
-            return 0
-        columns, changed = self._series.columns, 0
-        for level in top.walk():
+        columns = self._series.columns
+        changed: list[int] = []
+        floors: list[int] = []
+        for level in top.walk() if top is not None else ():
             for metric_id, series in list(level.series.items()):
                 if not self._series.has_samples(series):
                     continue
@@ -220,10 +356,82 @@ class Store:
                 reaching = -((int(columns.phase[series]) - before) // interval)
                 floor = min(reaching, int(columns.last_slot[series]) + 1)
                 if floor > max(columns.floor_slot[series], columns.first_slot[series]):
-                    columns.floor_slot[series] = floor
-                    changed += 1
+                    changed.append(series)
+                    floors.append(floor)
+        return np.array(changed, np.int32), np.array(floors, np.int64)
+
+    def set_floors(self, series: NDArray[np.int32], slots: NDArray[np.int64]) -> None:
+        """Drops the samples of series below a slot each."""
+        floor_slot = self._series.columns.floor_slot
+        floor_slot[series] = np.maximum(floor_slot[series], slots)
         self._version += 1
-        return changed
+
+    # --- what is known of the series, for those who keep the samples
+
+    def series_columns(self, names: Iterable[str]) -> tuple[int, dict[str, NDArray[Any]]]:
+        """The number of series, and copies of some columns of `SeriesColumns`, by name."""
+        count = self._series.count
+        return count, {name: getattr(self._series.columns, name)[:count].copy() for name in names}
+
+    def set_series_columns(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Restores columns of the first series, as `series_columns` returned them."""
+        for name, column in columns.items():
+            known = getattr(self._series.columns, name)
+            known[: len(column)] = column[: len(known)]
+        self._version += 1
+
+    def is_known(self, series: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which of some ids stand for a series: bool array of the same shape."""
+        bands = self._series.columns.band[: self._series.count]
+        known = (series >= 0) & (series < len(bands))
+        known[known] = bands[series[known]] >= 0
+        return known
+
+    @property
+    def n_series(self) -> int:
+        """Ids that were given to series."""
+        return self._series.count
+
+    def interval_of(self, band: int) -> int:
+        """Seconds between two slots of a band."""
+        return int(self._bands.columns.interval[band])
+
+    def bands_of(self, series: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The bands of series: int32 array of the same shape."""
+        return self._series.columns.band[series]
+
+    def attach(self, interval: int, number: int, stored: StoredWindow) -> None:
+        """Restores a window from tiles that are kept elsewhere.
+
+        Args:
+            interval: Seconds between two slots; the window is one of all tables with this interval.
+            number: Number of the window.
+            stored: Its tiles.
+        """
+        for table in self.tables:
+            if table.metric.interval == interval:
+                table.windows[number] = Window(aggregates=None, stored=stored)
+
+    def note_tile(self, table: MetricTable, number: int, band: int, tile: SealedTile) -> None:
+        """Finds out again what is known of the series of a tile: their phases and where they begin and end."""
+        columns, rows = self._series.columns, self._bands.columns.series[band, : tile.n_rows]
+        present = ~np.isnan(tile.read_all())
+        is_filled = present.any(axis=1) & (rows >= 0)
+        series, present = rows[is_filled], present[is_filled]
+        phases = tile.read_phases()[is_filled]
+        first = (number << WINDOW_BITS) + present.argmax(axis=1)
+        last = (number << WINDOW_BITS) + WINDOW_SLOTS - 1 - present[:, ::-1].argmax(axis=1)
+        is_new = columns.phase[series] == PHASE_UNSET
+        columns.rephased[series[~is_new & (columns.phase[series] != phases)]] = True
+        columns.phase[series[is_new]] = phases[is_new]
+        columns.first_slot[series] = np.minimum(columns.first_slot[series], first)
+        columns.last_slot[series] = np.maximum(columns.last_slot[series], last)
+        self._version += 1
+
+    def trim(self) -> None:
+        """Lets no series begin before the first window of its table."""
+        for table in self.tables:
+            self._begin_at(table, min(table.windows, default=SLOT_MAX >> WINDOW_BITS) << WINDOW_BITS)
 
     # --- maintenance
 
@@ -236,15 +444,21 @@ class Store:
             oldest: Windows that end before this time are dropped, seconds.
         """
         for table in self.tables:
-            if self._truncate(table, oldest):
+            expired = self.expired(table, oldest)
+            if expired:
+                self.drop(table, expired)
                 yield
+        yield from self.seal_quiet()
+
+    def seal_quiet(self) -> Iterator[None]:
+        """Seals the windows that are quiet; see `maintain`."""
         touched_before = min(self._untouched_since, self._samples_taken - QUIET_SAMPLES_PER_SERIES * self._series.count)
         self._untouched_since = self._samples_taken
         for table in self.tables:
             newest = max(table.windows, default=SLOT_MIN)
             for number in sorted(table.unsealed):
                 if number < newest and self._is_quiet(table.windows[number], touched_before):
-                    yield from self._seal_window(table, number)
+                    yield from self.seal_window(table, number)
 
     def _is_quiet(self, window: Window, touched_before: int) -> bool:
         touched = self._pool.columns.touched
@@ -254,7 +468,7 @@ class Store:
         """Seals every window, also those being written."""
         for table in self.tables:
             for number in list(table.unsealed):
-                for _ in self._seal_window(table, number):
+                for _ in self.seal_window(table, number):
                     pass
 
     def _open_tile(self, band: int, number: int) -> None:
@@ -263,7 +477,7 @@ class Store:
         window = table.windows.get(number)
         if window is None:
             window = table.windows[number] = Window()
-        tile = window.tiles.get(band)
+        tile = window.tile(band)
         if not isinstance(tile, OpenTile):
             if self._pool.full:
                 self._make_room()
@@ -277,6 +491,9 @@ class Store:
             pool.touched[opened.number] = self._samples_taken
             window.stale.add(band)
             table.unsealed.add(number)
+            if self.log_number is not None:
+                window.unstored.setdefault(band, self.log_number + 1)
+                table.unstored.add(number)
             window.tiles[band] = tile = opened
         self._bands.point_to(band, number, tile.number)
 
@@ -294,14 +511,14 @@ class Store:
             self._seal_tile(table, number, band)
         logger.debug("all %d tiles were open; sealed %d", self._pool.capacity, count)
 
-    def _seal_window(self, table: MetricTable, number: int) -> Iterator[None]:
+    def seal_window(self, table: MetricTable, number: int) -> Iterator[None]:
         """Stores the aggregates of a window's hosts, and seals its open tiles."""
         window, clock = table.windows[number], self._samples_taken
-        before = {band: window.tiles[band] for band in window.stale}
+        before = {band: window.tile(band) for band in window.stale}
         if table.metric.aggregation is not None:
             yield from self._aggregate_hosts(table, number)
         for band, tile in before.items():
-            if window.tiles[band] is not tile:
+            if window.tile(band) is not tile:
                 continue  # opened, or written and sealed, during a pause: it was not added up as it is now
             is_as_added_up = True
             if isinstance(tile, OpenTile):
@@ -312,6 +529,8 @@ class Store:
             yield  # only now: a write in this pause makes it stale again
         if not window.stale:
             table.unsealed.discard(number)
+        if self.log_number is not None:
+            table.unstored.add(number)  # the aggregates at least
 
     def _seal_tile(self, table: MetricTable, number: int, band: int) -> None:
         window = table.windows[number]
@@ -322,6 +541,8 @@ class Store:
         sealed = SealedTile.seal(values, pool.phases[tile.number, :rows])
         self._bands.forget(band, number)
         window.tiles[band] = sealed  # readers find the sealed tile from here on
+        if self.log_number is not None:
+            window.covered[band] = self.log_number
         self._pool.give_back(tile.number)
 
     def _aggregate_hosts(self, table: MetricTable, number: int) -> Iterator[None]:
@@ -331,7 +552,7 @@ class Store:
         """
         window, reader = table.windows[number], self.reader()
         stale, hosts = set(window.stale), list(table.hosts)
-        aggregates = dict(window.aggregates)
+        aggregates = table.aggregates(window)
         for first in range(0, len(hosts), TILE_ROWS):
             block = hosts[first : first + TILE_ROWS]
             groups = [host.group(table.metric_id, self._version, self._series.has_samples) for host in block]
@@ -357,14 +578,30 @@ class Store:
             yield
         window.aggregates = aggregates
 
-    def _truncate(self, table: MetricTable, oldest: int) -> bool:
-        """Drops the windows of a table that end before a time; whether there were any."""
-        # Slots are centred at most an interval off the grid.
-        kept_from = (oldest // table.metric.interval - 2) >> WINDOW_BITS
-        expired = [number for number in table.windows if number < kept_from]
-        if not expired:
-            return False
-        first_kept = kept_from << WINDOW_BITS
+    def expired(self, table: MetricTable, oldest: int) -> list[int]:
+        """Numbers of a table's windows that end before a time in seconds."""
+        kept_from = (oldest // table.metric.interval - 2) >> WINDOW_BITS  # slots are centred at most one off the grid
+        return [number for number in table.windows if number < kept_from]
+
+    def drop(self, table: MetricTable, expired: Collection[int]) -> None:
+        """Drops the oldest windows of a table.
+
+        Args:
+            table: The table.
+            expired: Numbers of all its windows up to some time.
+        """
+        self._begin_at(table, (max(expired) + 1) << WINDOW_BITS)
+        for number in expired:
+            window = table.windows.pop(number)
+            table.unsealed.discard(number)
+            table.unstored.discard(number)
+            for band, tile in window.open_tiles():
+                self._bands.forget(band, number)
+                self._pool.give_back(tile.number)
+        logger.debug("%s: dropped %d windows of %d slots", table.metric.name, len(expired), WINDOW_SLOTS)
+
+    def _begin_at(self, table: MetricTable, first_kept: int) -> None:
+        """Lets no series of a table begin before a slot."""
         columns, rows = self._series.columns, self._bands.columns.series[table.bands]
         series = rows[rows >= 0]
         gone = series[columns.last_slot[series] < first_kept]
@@ -372,11 +609,3 @@ class Store:
         shortened = series[columns.first_slot[series] < first_kept]
         columns.first_slot[shortened] = first_kept
         self._version += 1
-        for number in expired:
-            window = table.windows.pop(number)
-            table.unsealed.discard(number)
-            for band, tile in window.open_tiles():
-                self._bands.forget(band, number)
-                self._pool.give_back(tile.number)
-        logger.debug("%s: dropped %d windows of %d slots", table.metric.name, len(expired), WINDOW_SLOTS)
-        return True

@@ -1,8 +1,9 @@
 """One metric's table: its bands of rows, its windows of slots, and the tiles where they cross."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,16 +42,43 @@ class AggregateRow:
     """Fingerprint of the series that have samples in the window."""
 
 
+class StoredWindow(Protocol):
+    """Sealed tiles of a window that somebody keeps outside this process's memory, for the tables of all metrics."""
+
+    def tile(self, band: int) -> SealedTile | None:
+        """The tile of a band; None when none is kept."""
+
+    def aggregates(self, metric_id: int) -> Mapping[int, AggregateRow]:
+        """The aggregates of a metric's hosts, by the number of the host in the metric's table."""
+
+    def tile_counts(self) -> Mapping[int, tuple[int, int]]:
+        """Of each band that has a tile: samples, bytes."""
+
+
 @dataclass(slots=True, eq=False)
 class Window:
     """WINDOW_SLOTS slots of all rows of a table."""
 
     tiles: dict[int, Tile] = field(default_factory=dict)
-    """By band; a band without a tile has no samples here."""
-    aggregates: dict[Level, AggregateRow] = field(default_factory=dict)
-    """By host, of windows that were sealed; a host that is not in it is added up when it is asked for."""
+    """By band: those in memory. A band without a tile here or in `stored` has no samples."""
+    aggregates: dict[Level, AggregateRow] | None = field(default_factory=dict)
+    """By host, of windows that were sealed; a host that is not in it is added up when it is asked for. None: those in
+    `stored` hold."""
     stale: set[int] = field(default_factory=set)
     """Bands that may have been written since the aggregates were stored, those with open tiles among them."""
+    stored: StoredWindow | None = None
+    """Tiles that are kept elsewhere; those in `tiles` take precedence."""
+    unstored: dict[int, int] = field(default_factory=dict)
+    """Bands with samples that are not in `stored`: the first entry of the log that may hold one of them."""
+    covered: dict[int, int] = field(default_factory=dict)
+    """Bands that were sealed since they were last stored: the last entry of the log that is in the sealed tile."""
+
+    def tile(self, band: int) -> Tile | None:
+        """The tile of a band, or None."""
+        tile = self.tiles.get(band)
+        if tile is None and self.stored is not None:
+            tile = self.stored.tile(band)
+        return tile
 
     def open_tiles(self) -> list[tuple[int, OpenTile]]:
         """The tiles still being written, with their bands."""
@@ -66,7 +94,8 @@ class MetricTable:
         bands: Bands of its rows, in order of registration; only the last one has room.
         windows: Its windows by number; window w holds the slots from `w * WINDOW_SLOTS`.
         unsealed: Numbers of the windows with stale bands.
-        hosts: Hosts that have series of this metric below them, in order of registration.
+        unstored: Numbers of the windows of which not all is stored, if they are to be.
+        hosts: Hosts that have series of this metric below them, numbered in order of registration.
     """
 
     def __init__(self, metric: Metric, metric_id: int) -> None:
@@ -75,12 +104,31 @@ class MetricTable:
         self.bands: list[int] = []
         self.windows: dict[int, Window] = {}
         self.unsealed: set[int] = set()
-        self.hosts: dict[Level, None] = {}
+        self.unstored: set[int] = set()
+        self.hosts: dict[Level, int] = {}
 
     def tile(self, window: int, band: int) -> Tile | None:
         """The tile of a band in a window; None when it holds no samples."""
         found = self.windows.get(window)
-        return None if found is None else found.tiles.get(band)
+        return None if found is None else found.tile(band)
+
+    def aggregate(self, window: Window, host: Level) -> AggregateRow | None:
+        """The aggregate of a host over a window; None when none was stored."""
+        aggregates = window.aggregates  # read once: the writer may replace it
+        if aggregates is not None:
+            return aggregates.get(host)
+        number = self.hosts.get(host)
+        if number is None or window.stored is None:
+            return None
+        return window.stored.aggregates(self.metric_id).get(number)
+
+    def aggregates(self, window: Window) -> dict[Level, AggregateRow]:
+        """The aggregates of all hosts over a window, in a dict of its own."""
+        if window.aggregates is not None:
+            return dict(window.aggregates)
+        assert window.stored is not None, "aggregates are in memory or stored"
+        stored = window.stored.aggregates(self.metric_id)
+        return {host: stored[number] for host, number in self.hosts.items() if number in stored}
 
 
 def fingerprint(members: SeriesIds) -> bytes:

@@ -5,6 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from ccms_server.durability.keeper import MemoryKeeper
 from ccms_server.errors import RejectReason
 from ccms_server.ingest.writer import Writer
 from ccms_server.model import SampleColumn
@@ -40,8 +41,10 @@ CASES = [
 
 @pytest.fixture
 async def writer():
+    store = Store([Metric("load", 60)], series_max=100, open_window_bytes=16 * TILE_BYTES)
     writer = Writer(
-        Store([Metric("load", 60)], series_max=100, open_window_bytes=16 * TILE_BYTES),
+        store,
+        MemoryKeeper(store),
         clock=lambda: float(NOW),
         retention_seconds=0,
         future_seconds=0,

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from ccms_server.durability.keeper import MemoryKeeper
 from ccms_server.errors import NotReadyError, QueueFullError, RejectReason
 from ccms_server.ingest.writer import DECODERS_MAX, PENDING_OVERHEAD_BYTES, Writer
 from ccms_server.model import REJECTIONS_KEPT_MAX, SampleColumn
@@ -40,6 +41,7 @@ def store():
 def writer(store, clock):
     return Writer(
         store,
+        MemoryKeeper(store),
         clock=clock,
         retention_seconds=48 * HOUR,
         future_seconds=HOUR,
@@ -198,14 +200,14 @@ async def test_closing_while_a_batch_is_written_does_not_wait_for_maintenance(wr
 
 
 async def test_a_batch_that_fails_costs_no_other_and_its_sender_is_told(running, store, monkeypatch, caplog):
-    append = store.append
+    place = store.place
 
     def fails_for_one_sample(series, *arguments, **bounds):
         if len(series) == 1:
             raise MemoryError("no more")
-        return append(series, *arguments, **bounds)
+        return place(series, *arguments, **bounds)
 
-    monkeypatch.setattr(store, "append", fails_for_one_sample)
+    monkeypatch.setattr(store, "place", fails_for_one_sample)
     bad, good = await asyncio.gather(
         running.write_lines(line(1), ""), running.write_lines(line(2) + line(3), ""), return_exceptions=True
     )

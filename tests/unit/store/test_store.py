@@ -348,7 +348,7 @@ def test_a_tile_written_and_sealed_while_its_window_is_added_up_stays_stale(stor
     number = min(table.windows)
     append(store, "flops", (*HOST, "hwthread0"), [START], [1])
     store._seal_tile(table, number, table.bands[0])  # as a full pool does: sealed, and not added up
-    pieces = store._seal_window(table, number)
+    pieces = store.seal_window(table, number)
     next(pieces)
     next(pieces)  # the host has been added up by now
     append(store, "flops", (*HOST, "hwthread0"), [START + 60], [1000])
@@ -375,7 +375,7 @@ def test_a_tile_opened_again_in_the_pause_after_it_was_sealed_stays_stale(store)
         append(store, "flops", (*HOST, f"hwthread{thread}"), [START + 60 * k for k in range(20)], [1] * 20)
     table = store.tables[store.metric_id("flops")]
     [number] = table.windows
-    for _ in store._seal_window(table, number):
+    for _ in store.seal_window(table, number):
         if not table.windows[number].open_tiles():
             append(store, "flops", (*HOST, "hwthread0"), [START + 60], [1000])
     assert table.windows[number].open_tiles()

@@ -1,0 +1,198 @@
+"""The catalogue: all metrics and series there ever were, with the numbers they have in the WAL and in blocks.
+
+Everything else refers to series by these numbers, so it is kept twice: two files with the same content, each of which
+mends the other. Both are only ever appended to, and synced before any sample of a new series is.
+
+Both are files of records (`records`): magic `CCMSCAT` and a line feed, version 1. Payloads, little endian:
+
+    kind 1, metrics    utf-8 JSON: [[number, name, interval in seconds], ...]; the numbers go up from 0
+
+    kind 2, series     0  u32  id of the first series; the others follow
+                       4  u32  n_series
+                       8  u32[n_series]  metric
+                          u32[n_series]  band
+                          u8[n_series]   lane
+                          utf-8: paths, separated by line feeds; their elements are separated by unit separators (31)
+"""
+
+import json
+import logging
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from ccms_server.durability.damage import Damage, DamageLog
+from ccms_server.durability.directory import write_durably
+from ccms_server.durability.records import HEADER_BYTES, Buffer, Scan, check_header, file_header, frame
+from ccms_server.errors import DirectoryError
+from ccms_server.store.store import SeriesRow
+
+logger = logging.getLogger(__name__)
+
+MAGIC: Final = b"CCMSCAT\n"
+VERSION: Final = 1
+METRICS: Final = 1
+SERIES: Final = 2
+HEAD: Final = struct.Struct("<II")
+ROWS_MAX: Final = 8192
+"""Series in one record."""
+ELEMENT_SEPARATOR: Final = "\x1f"
+"""Names hold no control characters."""
+
+
+class StoredMetric(NamedTuple):
+    """A metric that has samples on disk; with another interval, it is another one."""
+
+    name: str
+    interval: int
+    """Seconds."""
+
+
+class Catalogue:
+    """The numbers of metrics and series, and the files they are kept in.
+
+    Attributes:
+        metrics: All metrics, by number.
+    """
+
+    def __init__(self, copies: Sequence[Path], damage: DamageLog) -> None:
+        """Reads both copies, and touches neither.
+
+        Args:
+            copies: The files; they need not exist.
+            damage: Is told of damaged records, also of those that the other copy still has.
+
+        Raises:
+            DirectoryError: Both copies have lost the metrics.
+            NewerFormatError: A later release wrote them.
+            OSError: They cannot be read.
+        """
+        self.metrics: list[StoredMetric] = []
+        self._copies = copies
+        self._damage = damage
+        self._records: dict[int, tuple[int, bytes]] | None = {}  # by number: kind, payload; until they are restored
+        self._added_metrics: list[StoredMetric] = []
+        self._added: list[SeriesRow] = []
+        self._size = 0
+        for path in copies:
+            self._records.update(_read(path, damage))
+        self._last = max(self._records, default=0)
+        for number in sorted(self._records):
+            kind, payload = self._records[number]
+            if kind == METRICS:
+                for position, name, interval in json.loads(payload):
+                    if position != len(self.metrics):
+                        raise DirectoryError(
+                            f"{copies[0]} and {copies[1].name} are both damaged: which metrics there are is lost; "
+                            "restore one of them, or set another `checkpoints.directory`"
+                        )
+                    self.metrics.append(StoredMetric(name, interval))
+        missing = self._last - len(self._records)
+        if missing:
+            damage.add(
+                Damage(copies[0], 0, 0, f"{missing} records are lost in both copies: their series are not known")
+            )
+
+    def number_of(self, metric: StoredMetric) -> int:
+        """The number of a metric; adds it if it is new."""
+        if metric not in self.metrics:
+            self.metrics.append(metric)
+            self._added_metrics.append(metric)
+        return self.metrics.index(metric)
+
+    def restore(self) -> Iterator[SeriesRow]:
+        """All series, by id. Once only: they are forgotten here."""
+        records, self._records = self._records, None
+        assert records is not None, "series are restored once"
+        for number in sorted(records):
+            kind, payload = records[number]
+            if kind == SERIES:
+                yield from _series_rows(payload)
+
+    def mend(self) -> None:
+        """Writes both copies anew if they differ from what is known, so that they can be appended to.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        assert self._records is not None, "copies are mended before series are restored"
+        parts: list[Buffer] = [file_header(MAGIC, VERSION, 1)]
+        for number in sorted(self._records):
+            kind, payload = self._records[number]
+            parts += frame(number, kind, [payload])
+        content = b"".join(parts)
+        for path in self._copies:
+            if not path.exists() or path.read_bytes() != content:
+                write_durably(path, [content])
+        self._size = len(content)
+
+    def add(self, row: SeriesRow) -> None:
+        """Takes note of a new series; `save` makes it durable."""
+        self._added.append(row)
+
+    def save(self) -> None:
+        """Makes new metrics and series durable.
+
+        Raises:
+            OSError: The disk refuses; the next call tries again.
+        """
+        if not self._added and not self._added_metrics:
+            return
+        parts: list[Buffer] = []
+        number = self._last
+        if self._added_metrics:
+            number += 1
+            first = len(self.metrics) - len(self._added_metrics)
+            numbered = [(first + offset, *metric) for offset, metric in enumerate(self._added_metrics)]
+            parts += frame(number, METRICS, [json.dumps(numbered).encode()])
+        for run in _consecutive(self._added):
+            number += 1
+            parts += frame(number, SERIES, [_series_payload(run)])
+        content = b"".join(parts)
+        for path in self._copies:
+            with path.open("r+b") as file:
+                file.seek(self._size)
+                file.truncate()  # what an earlier call could not finish
+                file.write(content)
+                file.flush()
+                os.fdatasync(file.fileno())
+        self._size += len(content)
+        self._last = number
+        self._added, self._added_metrics = [], []
+
+
+def _read(path: Path, damage: DamageLog) -> dict[int, tuple[int, bytes]]:
+    """The records of a copy, by number."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    check_header(path, MAGIC, VERSION, content[:HEADER_BYTES], damage)
+    return {record.number: (record.kind, bytes(record.payload)) for record in Scan(path, content, damage)}
+
+
+def _consecutive(rows: Sequence[SeriesRow]) -> Iterator[Sequence[SeriesRow]]:
+    """Rows in pieces of bounded size; their ids follow one another."""
+    for first in range(0, len(rows), ROWS_MAX):
+        yield rows[first : first + ROWS_MAX]
+
+
+def _series_payload(rows: Sequence[SeriesRow]) -> bytes:
+    columns = np.array([(row.metric_id, row.band) for row in rows], "<u4").T.tobytes()
+    lanes = bytes(row.lane for row in rows)
+    paths = "\n".join(ELEMENT_SEPARATOR.join(row.path) for row in rows)
+    return b"".join([HEAD.pack(rows[0].series, len(rows)), columns, lanes, paths.encode()])
+
+
+def _series_rows(payload: bytes) -> Iterator[SeriesRow]:
+    first, n_series = HEAD.unpack_from(payload)
+    at = HEAD.size
+    metrics, bands = np.frombuffer(payload, "<u4", 2 * n_series, at).reshape(2, n_series).tolist()
+    lanes = payload[at + 8 * n_series : at + 9 * n_series]
+    paths = payload[at + 9 * n_series :].decode().split("\n")
+    for offset, (metric, band, lane, path) in enumerate(zip(metrics, bands, lanes, paths, strict=True)):
+        yield SeriesRow(first + offset, metric, tuple(path.split(ELEMENT_SEPARATOR)), band, lane)

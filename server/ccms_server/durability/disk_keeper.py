@@ -1,0 +1,347 @@
+"""The keeper that makes samples durable, before anybody can see them.
+
+    placed -> WAL record, synced -> put into open tiles -> sealed -> block file -> WAL cut -> ... -> archive or deletion
+
+Blocks, the state and archives are written by a thread of their own, one piece of work at a time, so that samples never
+wait for them. Two bounds keep the WAL from growing: beyond `wal_bytes`, windows that hold it back are sealed early;
+beyond twice as much, because blocks cannot be written, further samples are refused.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import numpy as np
+
+from ccms_server.durability.archiving import Archive
+from ccms_server.durability.block import Block, block_path
+from ccms_server.durability.block_job import BlockJob
+from ccms_server.durability.catalogue import Catalogue
+from ccms_server.durability.damage import DamageLog
+from ccms_server.durability.directory import StoreDirectory
+from ccms_server.durability.sample_codec import FLOORS, SAMPLES, encode, encode_floors
+from ccms_server.durability.state import COLUMNS, SeriesState, save_state
+from ccms_server.durability.wal import Wal
+from ccms_server.errors import DiskUnavailableError
+from ccms_server.store.append import Placement
+from ccms_server.store.store import Store
+from ccms_server.store.table import MetricTable
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 5.0
+"""Pause after the disk refused something."""
+CAP_INTERVAL_SECONDS: Final = 60.0
+"""Open windows are sealed for lack of memory at most this often: they open again with the next sample."""
+WINDOWS_AT_ONCE_MAX: Final = 64
+"""Blocks written in one piece of work."""
+
+
+class DiskKeeper:
+    """Keeps samples on disk.
+
+    Attributes:
+        blocks: The block of each window that has one, by interval in seconds and number of the window.
+        damage: Damage found so far.
+        tick: See `Keeper`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        directory: StoreDirectory,
+        catalogue: Catalogue,
+        wal: Wal,
+        damage: DamageLog,
+        blocks: dict[tuple[int, int], Block],
+        *,
+        wal_bytes: int,
+        memory_cap_bytes: int,
+        archive: Archive | None,
+    ) -> None:
+        """Makes a keeper of a store that was recovered from the same directory.
+
+        Args:
+            store: The store; nobody else may write to it.
+            directory: Where everything lies; locked for this process.
+            catalogue: The numbers of all series.
+            wal: The log, open.
+            damage: Is told of damage that is found.
+            blocks: Those that are found by the recovery.
+            wal_bytes: Size of the WAL beyond which open windows are written out early.
+            memory_cap_bytes: Resident memory beyond which windows are sealed early and maps given back; 0: no such cap.
+            archive: Takes windows before they are dropped; None: they are just dropped.
+        """
+        self.blocks = blocks
+        self.damage = damage
+        self.tick = wal.sync_seconds or float("inf")
+        self._store = store
+        self._directory = directory
+        self._catalogue = catalogue
+        self._wal = wal
+        self._wal_bytes_max = wal_bytes
+        self._memory_cap_bytes = memory_cap_bytes
+        self._archive = archive
+        self._tables: dict[int, list[MetricTable]] = {}
+        for table in store.tables:
+            self._tables.setdefault(table.metric.interval, []).append(table)
+        self._early: set[tuple[int, int]] = set()  # windows to be written though they are not quiet
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._running: tuple[Future[None], Callable[[], None], str] | None = None
+        self._trouble: dict[str, str] = {}  # what the disk refuses, and why
+        self._retry_at = 0.0
+        self._next_cap = 0.0
+
+    # --- writing
+
+    def put(self, placements: Sequence[Placement]) -> None:
+        """See `Keeper`."""
+        placements = [placed for placed in placements if len(placed.series)]
+        if not placements:
+            return
+        placed = (
+            placements[0] if len(placements) == 1 else Placement(*map(np.concatenate, zip(*placements, strict=True)))
+        )
+        number = self._log(SAMPLES, encode(*placed))
+        self._store.put(placed)
+        self._store.log_number = number
+
+    def free(self, path: Sequence[str], before: int) -> int:
+        """See `Keeper`."""
+        series, slots = self._store.floors(path, before)
+        if len(series):
+            number = self._log(FLOORS, encode_floors(series, slots))
+            self._store.set_floors(series, slots)
+            self._store.log_number = number
+        return len(series)
+
+    @property
+    def is_sync_due(self) -> bool:
+        """See `Keeper`."""
+        return self._wal.is_sync_due(monotonic())
+
+    def sync_if_due(self) -> None:
+        """See `Keeper`."""
+        try:
+            self._wal.sync_if_due(monotonic())
+        except OSError as error:
+            self._note_trouble("the WAL cannot be synced", error)
+        else:
+            self._forget_trouble("the WAL cannot be synced")
+
+    def close(self) -> None:
+        """See `Keeper`."""
+        self._thread.shutdown(wait=True)
+        self._wal.close()
+
+    def _log(self, kind: int, payload: bytes) -> int:
+        """Appends to the WAL; returns the number of the record."""
+        if self._wal.bytes > 2 * self._wal_bytes_max:
+            reasons = (
+                "; ".join(f"{what} ({why})" for what, why in self._trouble.items()) or "blocks are written too slowly"
+            )
+            raise DiskUnavailableError(f"the WAL has grown to {self._wal.bytes:,} bytes: {reasons}")
+        try:
+            self._catalogue.save()  # first: no record may name a series that nobody knows
+            number = self._wal.commit(kind, [payload])
+        except OSError as error:
+            self._note_trouble("samples cannot be logged", error)
+            raise DiskUnavailableError(error.strerror or str(error)) from error
+        self._forget_trouble("samples cannot be logged")
+        return number
+
+    def _note_trouble(self, what: str, error: BaseException) -> None:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        if self._trouble.get(what) != reason:
+            logger.error("%s: %s; trying again until it works", what, reason)
+        self._trouble[what] = reason
+
+    def _forget_trouble(self, what: str) -> None:
+        if self._trouble.pop(what, None) is not None:
+            logger.info("no longer: %s", what)
+
+    # --- maintenance
+
+    def maintain(self, oldest: int) -> Iterator[None]:
+        """See `Keeper`."""
+        self._finish()
+        yield from self._expire(oldest)
+        yield from self._store.seal_quiet()
+        yield from self._shorten_wal()
+        yield from self._hold_memory_cap()
+        self._start_next()
+
+    def _expire(self, oldest: int) -> Iterator[None]:
+        """Drops windows past the retention with their files; those that are to be archived wait for it."""
+        for interval, tables in self._tables.items():
+            expired = {number for table in tables for number in self._store.expired(table, oldest)}
+            if not expired:
+                continue
+            if self._archive is not None:
+                self._archive_next(self._archive, interval, min(expired))
+                continue
+            self._drop(interval, expired)
+            yield
+
+    def _drop(self, interval: int, expired: set[int]) -> None:
+        for table in self._tables[interval]:
+            ours = expired & table.windows.keys()
+            if ours:
+                self._store.drop(table, ours)
+        for number in expired:
+            self._early.discard((interval, number))
+            block = self.blocks.pop((interval, number), None)
+            if block is not None:
+                block.path.unlink(missing_ok=True)
+
+    def _shorten_wal(self) -> Iterator[None]:
+        """Lets the older half of a WAL that has grown too large become unnecessary."""
+        if self._wal.bytes > self._wal_bytes_max:
+            yield from self.write_early(self._wal.middle)
+
+    def write_early(self, cut: int) -> Iterator[None]:
+        """Seals the windows with samples that are only in WAL records before a number, to be written next."""
+        for interval, tables in self._tables.items():
+            for table in tables:
+                for number in sorted(table.unstored):
+                    if min(table.windows[number].unstored.values(), default=cut) < cut:
+                        self._early.add((interval, number))
+                        yield from self._store.seal_window(table, number)
+
+    def _hold_memory_cap(self) -> Iterator[None]:
+        if not self._memory_cap_bytes or resident_bytes() <= self._memory_cap_bytes or monotonic() < self._next_cap:
+            return
+        self._next_cap = monotonic() + CAP_INTERVAL_SECONDS
+        for block in self.blocks.values():
+            block.release()
+        yield
+        if resident_bytes() <= self._memory_cap_bytes:
+            return
+        for interval, tables in self._tables.items():
+            for table in tables:
+                for number in sorted(table.unsealed):
+                    self._early.add((interval, number))
+                    yield from self._store.seal_window(table, number)
+        logger.warning(
+            "%s bytes are in use, which is beyond `memory-cap`: all windows were sealed early",
+            f"{resident_bytes():,}",
+        )
+
+    # --- work of the other thread
+
+    def _finish(self) -> None:
+        """Takes over what the other thread has done, if it has."""
+        if self._running is None or not self._running[0].done():
+            return
+        future, finish, trouble = self._running
+        self._running = None
+        error = future.exception()
+        if error is None:
+            finish()
+            self._forget_trouble(trouble)
+            return
+        if not isinstance(error, OSError):
+            logger.error("%s", trouble, exc_info=error)
+        self._note_trouble(trouble, error)
+        self._retry_at = monotonic() + RETRY_SECONDS
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the other thread has nothing to do, and nothing it has done is to be taken over."""
+        return self._running is None
+
+    def wait(self) -> None:
+        """Waits for the other thread."""
+        if self._running is not None:
+            wait([self._running[0]])
+
+    def _start(self, work: Callable[[], None], finish: Callable[[], None], trouble: str) -> None:
+        self._running = self._thread.submit(work), finish, trouble
+
+    def _start_next(self) -> None:
+        """Starts the next piece of work, if there is any."""
+        if self._running is not None or monotonic() < self._retry_at:
+            return
+        jobs = [BlockJob.gather(self._tables[interval], number) for interval, number in self._ready()]
+        if jobs:
+            self._write_blocks(jobs)
+        elif self._wal.can_delete_before(self._first_needed()):
+            self._cut_wal()
+
+    def _ready(self) -> list[tuple[int, int]]:
+        """Windows that can be written: sealed in all tables, or to be written early."""
+        ready: list[tuple[int, int]] = []
+        for interval, tables in self._tables.items():
+            unsealed = set().union(*(table.unsealed for table in tables))
+            unstored = set().union(*(table.unstored for table in tables))
+            ready += [
+                (interval, number)
+                for number in sorted(unstored)
+                if number not in unsealed or (interval, number) in self._early
+            ]
+        return ready[:WINDOWS_AT_ONCE_MAX]
+
+    def _write_blocks(self, jobs: Sequence[BlockJob]) -> None:
+        written: dict[BlockJob, Block] = {}
+
+        def work() -> None:
+            self._wal.sync()  # a block must not know more than the log that it will be recovered with
+            for job in jobs:
+                path = block_path(self._directory.blocks, job.interval, job.number)
+                written[job] = job.write(path, self.damage)
+
+        def finish() -> None:
+            for job, block in written.items():
+                job.adopt(block)
+                self._early.discard((job.interval, job.number))
+                if any(job.number in table.windows for table in self._tables[job.interval]):
+                    self.blocks[job.interval, job.number] = block
+                else:  # dropped meanwhile
+                    block.path.unlink(missing_ok=True)
+
+        self._start(work, finish, "blocks cannot be written")
+
+    def _cut_wal(self) -> None:
+        state, needed = self._series_state(), self._first_needed()
+
+        def work() -> None:
+            self._wal.sync()
+            save_state(self._directory.state, state)
+
+        def finish() -> None:
+            self._wal.delete_before(needed)
+
+        self._start(work, finish, "the state cannot be written")
+
+    def _archive_next(self, archive: Archive, interval: int, number: int) -> None:
+        if self._running is not None or monotonic() < self._retry_at:
+            return
+        tables, reader = self._tables[interval], self._store.reader()
+        self._start(
+            lambda: archive.write(self._store.tree, reader, tables, number),
+            lambda: self._drop(interval, {number}),
+            "windows cannot be archived",
+        )
+
+    def _first_needed(self) -> int:
+        """The first WAL record that may hold a sample which is in no block."""
+        assert self._store.log_number is not None, "the store is logged"
+        needed = self._store.log_number + 1
+        for table in self._store.tables:
+            for number in table.unstored:
+                needed = min(needed, *table.windows[number].unstored.values(), needed)
+        return needed
+
+    def _series_state(self) -> SeriesState:
+        assert self._store.log_number is not None, "the store is logged"
+        return SeriesState(self._store.log_number, *self._store.series_columns(COLUMNS))
+
+
+def resident_bytes() -> int:
+    """Memory this process has in use."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

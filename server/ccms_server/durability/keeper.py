@@ -1,0 +1,77 @@
+"""What becomes of samples beyond the tiles they are put into: the writer's thread calls a keeper."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from ccms_server.store.append import Placement
+from ccms_server.store.store import Store
+
+
+class Keeper(Protocol):
+    """What the writer needs; all of it is called on one thread.
+
+    Attributes:
+        tick: Seconds after which `is_sync_due` may have changed.
+    """
+
+    tick: float
+
+    def put(self, placements: Sequence[Placement]) -> None:
+        """Puts samples into the store, all of them at once as far as durability is concerned.
+
+        Raises:
+            DiskUnavailableError: They cannot be made durable; none of them was put.
+        """
+
+    def free(self, path: Sequence[str], before: int) -> int:
+        """Drops the samples of a subtree that are older than a time in seconds; see `Store.floors`.
+
+        Returns:
+            Number of series that lost samples.
+
+        Raises:
+            DiskUnavailableError: It cannot be made durable; nothing was dropped.
+        """
+
+    def maintain(self, oldest: int) -> Iterator[None]:
+        """Does what is due; yields after every piece of a few milliseconds.
+
+        Args:
+            oldest: Windows that end before this time are dropped, seconds.
+        """
+
+    @property
+    def is_sync_due(self) -> bool:
+        """Whether `sync_if_due` has something to do; may be asked on any thread."""
+
+    def sync_if_due(self) -> None:
+        """Forces to disk what must not wait any longer."""
+
+    def close(self) -> None:
+        """Forces everything to disk that is not there yet."""
+
+
+class MemoryKeeper:
+    """Keeps samples in memory only."""
+
+    tick = float("inf")
+    is_sync_due = False
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, placements: Sequence[Placement]) -> None:  # noqa: D102  see Keeper
+        for placed in placements:
+            self._store.put(placed)
+
+    def free(self, path: Sequence[str], before: int) -> int:  # noqa: D102
+        return self._store.free(path, before)
+
+    def maintain(self, oldest: int) -> Iterator[None]:  # noqa: D102
+        return self._store.maintain(oldest)
+
+    def sync_if_due(self) -> None:  # noqa: D102
+        pass
+
+    def close(self) -> None:  # noqa: D102
+        pass

@@ -1,0 +1,74 @@
+"""From the configuration to a store that is kept on disk."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from ccms_server.config import CheckpointsConfig, Config
+from ccms_server.durability.archiving import Archive
+from ccms_server.durability.catalogue import Catalogue, StoredMetric
+from ccms_server.durability.damage import DamageLog
+from ccms_server.durability.directory import StoreDirectory
+from ccms_server.durability.disk_keeper import DiskKeeper
+from ccms_server.durability.recovery import Recovery
+from ccms_server.durability.wal import Wal
+from ccms_server.store.metric import Metric
+from ccms_server.store.store import Store
+
+SEGMENTS: Final = 16
+"""Segments that a WAL of its full size has."""
+
+
+def open_disk(
+    config: Config, checkpoints: CheckpointsConfig, open_window_bytes: int, stack: ExitStack
+) -> tuple[Store, DiskKeeper, Recovery]:
+    """Locks the directory, and checks that this release knows all that is in it.
+
+    Args:
+        config: The configuration.
+        checkpoints: Its section that names the directory.
+        open_window_bytes: Memory for samples that are not compressed yet.
+        stack: The directory is let go of when it ends.
+
+    Returns:
+        An empty store, what keeps its samples, and what fills it with those of the last time.
+
+    Raises:
+        DirectoryError: The directory cannot be used; nothing in it was changed.
+        OSError: The same, as the operating system puts it.
+    """
+    directory = stack.enter_context(StoreDirectory(Path(checkpoints.directory)))
+    damage = DamageLog()
+    catalogue = Catalogue(directory.catalogue, damage)
+    configured = {StoredMetric(metric.name, metric.interval): metric for metric in config.metrics}
+    for stored in configured:
+        catalogue.number_of(stored)
+    retired = {number for number, stored in enumerate(catalogue.metrics) if stored not in configured}
+    store = Store(
+        [configured.get(stored) or Metric(stored.name, stored.interval) for stored in catalogue.metrics],
+        series_max=config.limits.series,
+        open_window_bytes=open_window_bytes,
+        retired=retired,
+    )
+    wal = Wal(
+        directory.wal,
+        damage,
+        segment_bytes=max(checkpoints.wal_bytes // SEGMENTS, 1),
+        sync_seconds=checkpoints.sync_seconds,
+    )
+    recovery = Recovery(store, directory, catalogue, wal, damage)
+    archive = config.archive
+    keeper = DiskKeeper(
+        store,
+        directory,
+        catalogue,
+        wal,
+        damage,
+        recovery.blocks,
+        wal_bytes=checkpoints.wal_bytes,
+        memory_cap_bytes=config.memory_cap_bytes,
+        archive=Archive(Path(archive.directory))
+        if archive and archive.interval and not archive.delete_instead
+        else None,
+    )
+    return store, keeper, recovery

@@ -1,0 +1,188 @@
+"""Recovery: a store as it was when the last process that kept it ended, however that was.
+
+    catalogue -> series    state -> their columns    blocks -> windows, not read yet    WAL -> open tiles
+
+A WAL record is put again only where no block has it already: every stored tile knows the last record that is in it.
+So records can be repeated without harm, and a value that was written over long ago cannot come back.
+"""
+
+import logging
+from collections.abc import Iterator
+from time import monotonic
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccms_server.durability.block import Block, DamagedFileError
+from ccms_server.durability.catalogue import Catalogue
+from ccms_server.durability.damage import Damage, DamageLog
+from ccms_server.durability.directory import StoreDirectory
+from ccms_server.durability.records import Record
+from ccms_server.durability.sample_codec import FLOORS, SAMPLES, decode, decode_floors
+from ccms_server.durability.state import SeriesState, load_state
+from ccms_server.durability.wal import Wal
+from ccms_server.store.append import Placement
+from ccms_server.store.layout import WINDOW_BITS
+from ccms_server.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_SECONDS: Final = 2.0
+"""Long replays say how far they are, this often."""
+BLOCK_SUFFIX: Final = ".block"
+DAMAGED_SUFFIX: Final = ".damaged"
+
+
+class Recovery:
+    """Reads everything there is into an empty store.
+
+    Attributes:
+        blocks: The block of each window that has one, by interval in seconds and number of the window.
+        samples: Samples replayed so far.
+    """
+
+    def __init__(
+        self, store: Store, directory: StoreDirectory, catalogue: Catalogue, wal: Wal, damage: DamageLog
+    ) -> None:
+        """Checks that this release knows all files, and touches none of them.
+
+        Args:
+            store: Empty, with the metrics of the catalogue.
+            directory: Where everything lies; locked for this process.
+            catalogue: The numbers of metrics and series.
+            wal: The log, not open yet.
+            damage: Is told of damage that is found.
+
+        Raises:
+            NewerFormatError: A later release wrote one of the files.
+            OSError: One of them cannot be read.
+        """
+        self.blocks: dict[tuple[int, int], Block] = {}
+        self.samples = 0
+        self._store = store
+        self._catalogue = catalogue
+        self._wal = wal
+        self._damage = damage
+        wal.check_versions()
+        self._state = load_state(directory.state, damage)
+        self._newest_stored = 0
+        self._stored: dict[tuple[int, int], int] = {}  # by band and window: the last record in its stored tile
+        for path in sorted(directory.blocks.glob(f"*/*{BLOCK_SUFFIX}")):
+            try:
+                block = Block.open(path, damage)
+            except DamagedFileError:
+                path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
+                continue
+            self.blocks[block.interval, block.window] = block
+        self._newest_stored = max((block.number for block in self.blocks.values()), default=0)
+
+    def run(self) -> Iterator[None]:
+        """Does the work; yields after every piece of some milliseconds.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        begin = monotonic()
+        self._catalogue.mend()
+        state = self._state or SeriesState(0, 0, {})
+        self._store.restore_series(self._catalogue.restore(), state.n_series)
+        self._store.on_registered = self._catalogue.add
+        self._store.set_series_columns(state.columns)
+        yield
+        for (interval, number), block in self.blocks.items():
+            self._store.attach(interval, number, block)
+        damaged_before = self._damage.count
+        # A state is written before the WAL is cut for the first time; a WAL from the beginning tells everything itself.
+        is_known = self._wal.first_number == 1 if self._state is None else self._state.is_whole
+        if self.blocks and not is_known:
+            yield from self._find_out()
+        last = max(state.number, self._newest_stored)
+        self._store.log_number = 0
+        yield from self._replay(begin)
+        if self._damage.count > damaged_before:
+            yield from self._find_out()  # what the lost records told of the series
+        self._store.trim()
+        self._store.log_number = max(last, self._wal.last_number)
+        self._wal.open(self._store.log_number + 1)
+        logger.info(
+            "recovered in %.1f s: %s series, %s blocks, %s samples from the WAL%s",
+            monotonic() - begin,
+            f"{self._store.n_series:,}",
+            f"{len(self.blocks):,}",
+            f"{self.samples:,}",
+            f"; {self._damage.count:,} damaged places" if self._damage.count else "",
+        )
+
+    def _find_out(self) -> Iterator[None]:
+        """Reads all blocks, because what is known of the series was lost."""
+        logger.warning("reading all %s blocks to find out what is known of the series", f"{len(self.blocks):,}")
+        for (interval, number), block in sorted(self.blocks.items(), reverse=True):  # the latest phase is that of now
+            for table in self._store.tables:
+                if table.metric.interval != interval:
+                    continue
+                for band in table.bands:
+                    tile = block.tile(band)
+                    if tile is not None:
+                        self._store.note_tile(table, number, band, tile)
+                yield
+
+    # --- the WAL
+
+    def _replay(self, begin: float) -> Iterator[None]:
+        next_progress = begin + PROGRESS_SECONDS
+        for record in self._wal.replay():
+            try:
+                self._replay_record(record)
+            except ValueError as error:  # its checksum holds: a defect of the release that wrote it
+                self._damage.add(Damage(record.path, record.offset, len(record.payload), str(error)))
+            if monotonic() >= next_progress:
+                next_progress = monotonic() + PROGRESS_SECONDS
+                rate = self.samples / (monotonic() - begin)
+                logger.info("replaying the WAL: %s samples so far, %s a second", f"{self.samples:,}", f"{rate:,.0f}")
+            yield
+
+    def _replay_record(self, record: Record) -> None:
+        self._store.log_number = record.number - 1
+        if record.kind == SAMPLES:
+            placed = Placement(*decode(record.payload))
+            known = self._store.is_known(placed.series)
+            if not known.all():
+                what = f"{(~known).sum():,} samples of series that the catalogue has lost"
+                self._damage.add(Damage(record.path, record.offset, len(record.payload), what))
+                placed = placed.some(known)
+            self.samples += len(placed.series)
+            covered = self._covered(placed, record.number)
+            if covered.any():
+                self._store.note(placed.some(covered))
+                placed = placed.some(~covered)
+            self._store.put(placed)
+        elif record.kind == FLOORS:
+            series, slots = decode_floors(record.payload)
+            known = self._store.is_known(series)
+            self._store.set_floors(series[known], slots[known])
+        else:
+            raise ValueError(f"record of unknown kind {record.kind}")
+
+    def _covered(self, placed: Placement, record: int) -> NDArray[np.bool_]:
+        """Which samples are in a stored tile already: bool array of shape (n_samples,)."""
+        covered = np.zeros(len(placed.series), np.bool_)
+        if record > self._newest_stored:
+            return covered
+        bands = self._store.bands_of(placed.series)
+        windows = placed.slots >> WINDOW_BITS
+        edges = np.flatnonzero((bands[1:] != bands[:-1]) | (windows[1:] != windows[:-1])) + 1
+        for first, last in zip([0, *edges.tolist()], [*edges.tolist(), len(bands)], strict=True):
+            covered[first:last] = self._is_stored(int(bands[first]), int(windows[first]), record)
+        return covered
+
+    def _is_stored(self, band: int, window: int, record: int) -> bool:
+        """Whether the stored tile of a band in a window has the samples of a record."""
+        last = self._stored.get((band, window))
+        if last is None:
+            block = self.blocks.get((self._store.interval_of(band), window))
+            entry = None if block is None else block.entry(band)
+            # A tile that turns out to be damaged is made again, as far as the WAL reaches back.
+            is_whole = block is not None and entry is not None and block.tile(band) is not None
+            last = self._stored[band, window] = entry[0] if entry is not None and is_whole else 0
+        return record <= last
