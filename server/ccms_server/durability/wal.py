@@ -7,8 +7,8 @@ The log is written at the end of the last segment, and shortened by deleting who
 What replay makes of what it finds:
 
 - Records that do not hold, and numbers that are missing, are damage. All other records are given.
-- What follows the last good record of the last segment is the rest of a write that the process did not live to finish.
-  It is cut off.
+- What follows the last good record of the last segment is zeros, space that was reserved, or the rest of a write that
+  the process did not live to finish. It is cut off.
 - The same at the end of an earlier segment is what a failed write left behind, unless numbers are missing behind it.
 - A commit that failed gives its number to the next one, which begins a new segment. So a record that a failed commit
   left behind, because the disk did not let it be cut off either, has a number that is also the name of a later segment:
@@ -20,6 +20,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -132,14 +133,15 @@ class Wal:
                 self.last_number, end = record.number, scan.end
                 yield record
             if following is None:
-                self._cut(segment, end, len(data))
+                self._cut(segment, data, end)
             elif missing := _numbers(self.last_number + 1, following.first):
                 self._damage.add(Damage(path, end, len(data) - end, missing))
 
-    def _cut(self, segment: Segment, end: int, size: int) -> None:
+    def _cut(self, segment: Segment, data: bytes, end: int) -> None:
         """Removes what follows the last record of the last segment."""
-        if end < size:
-            logger.info("%s: cut off %d bytes of a write that was not finished", segment.path, size - end)
+        if end < len(data):
+            if left := len(data[end:].rstrip(b"\0")):  # what was reserved is zeros
+                logger.info("%s: cut off %d bytes of a write that was not finished", segment.path, left)
             os.truncate(segment.path, end)
         segment.bytes = end
         if end <= HEADER_BYTES:
@@ -200,6 +202,9 @@ class Wal:
         # A file of this name holds what failed to be committed, and to be deleted.
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         self._segments.append(Segment(path, number, 0))
+        # Syncing data costs a third less when the file need not grow for it. Where that is refused, it grows.
+        with suppress(OSError):
+            os.posix_fallocate(self._fd, 0, self._segment_bytes)
         return self._fd
 
     def _leave_segment(self, *, is_synced: bool = False) -> None:
@@ -207,6 +212,9 @@ class Wal:
         with self._lock:
             fd, self._fd = self._fd, None
             assert fd is not None, "there is one"
+            if self._segments and os.fstat(fd).st_size > (size := self._segments[-1].bytes) > 0:
+                with suppress(OSError):  # the rest of what was reserved; replay knows what to make of it
+                    os.ftruncate(fd, size)
             if is_synced or self._synced_number >= self.last_number:
                 os.close(fd)
             else:

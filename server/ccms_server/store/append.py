@@ -154,6 +154,7 @@ def place_samples(
 @kernel
 def put_samples(
     placed: Placement,
+    is_in_tiles: bool,
     clock: int,
     rows: SeriesColumns,
     bands: BandColumns,
@@ -164,65 +165,48 @@ def put_samples(
 
     Args:
         placed: The samples.
+        is_in_tiles: Only let the series know of the samples: their tiles hold them already.
         clock: The store's sample counter, kept as the time of the tiles' last write.
         rows: What is known of each series.
         bands: What is known of each band.
         tiles: The pool.
         progress: int64 array of shape (PROGRESS_LENGTH,), read and written.
     """
+    # One function without calls that take `rows`: each would count references to all its arrays.
     bits = placed.values.view(np.uint64)
     for i in range(progress[NEXT], len(bits)):
-        row, slot = placed.series[i], placed.slots[i]
-        band, lane = rows.band[row], rows.lane[row]
-        tile = _open_tile(bands, band, slot, progress)
-        if tile == _NO_TILE:
-            progress[NEXT] = i
-            return
-        if tiles.phases[tile, lane] == PHASE_UNSET:  # set when the sample was placed, unless this is a replay
-            tiles.phases[tile, lane] = placed.phases[i]
-            _take_phase(rows, row, placed.phases[i])
-        column = slot & (WINDOW_SLOTS - 1)
-        if tiles.values[tile, column, lane] == 0:
-            tiles.samples[tile] += 1
-        tiles.values[tile, column, lane] = bits[i] ^ MISSING_BITS
-        tiles.touched[tile] = clock
-        if _reach(rows, row, slot):
-            progress[APPEARED] = 1
-    progress[NEXT] = len(bits)
-
-
-@kernel
-def note_samples(placed: Placement, rows: SeriesColumns) -> None:
-    """Lets the series know of samples whose tiles hold them already; see `put_samples`."""
-    for i in range(len(placed.series)):
-        _take_phase(rows, placed.series[i], placed.phases[i])
-        _reach(rows, placed.series[i], placed.slots[i])
-
-
-@kernel
-def _take_phase(rows: SeriesColumns, row: int, phase: int) -> None:
-    """Makes the phase of a window that of its series."""
-    if rows.phase[row] != PHASE_UNSET and rows.phase[row] != phase:
-        rows.rephased[row] = True
-    rows.phase[row] = phase
-
-
-@kernel
-def _reach(rows: SeriesColumns, row: int, slot: int) -> bool:
-    """Extends the range of a series to a slot; whether the series had no samples before."""
-    if slot < rows.floor_slot[row]:  # freed since it was placed, as can be when a log is replayed
-        return False
-    appeared = False
-    if slot > rows.last_slot[row]:
-        if rows.last_slot[row] == SLOT_MIN:
-            appeared = True
-        elif rows.last_slot[row] < rows.floor_slot[row]:  # all of it was freed
-            appeared = True
+        row, slot, phase = placed.series[i], placed.slots[i], placed.phases[i]
+        is_new_in_window = is_in_tiles
+        if not is_in_tiles:
+            band, lane = rows.band[row], rows.lane[row]
+            tile = _open_tile(bands, band, slot, progress)
+            if tile == _NO_TILE:
+                progress[NEXT] = i
+                return
+            is_new_in_window = tiles.phases[tile, lane] == PHASE_UNSET
+            if is_new_in_window:  # set when the sample was placed, unless this is a replay
+                tiles.phases[tile, lane] = phase
+            column = slot & (WINDOW_SLOTS - 1)
+            if tiles.values[tile, column, lane] == 0:
+                tiles.samples[tile] += 1
+            tiles.values[tile, column, lane] = bits[i] ^ MISSING_BITS
+            tiles.touched[tile] = clock
+        if is_new_in_window:
+            if rows.phase[row] != PHASE_UNSET and rows.phase[row] != phase:
+                rows.rephased[row] = True
+            rows.phase[row] = phase
+        if slot < rows.floor_slot[row]:  # freed since it was placed, as can be when a log is replayed
+            continue
+        if slot > rows.last_slot[row]:
+            if rows.last_slot[row] == SLOT_MIN:
+                progress[APPEARED] = 1
+            elif rows.last_slot[row] < rows.floor_slot[row]:  # all of it was freed
+                progress[APPEARED] = 1
+                rows.first_slot[row] = slot
+            rows.last_slot[row] = slot
+        if slot < rows.first_slot[row]:  # SLOT_MAX before the first sample
             rows.first_slot[row] = slot
-        rows.last_slot[row] = slot
-    if slot < rows.first_slot[row]:  # SLOT_MAX before the first sample
-        rows.first_slot[row] = slot
-    return appeared
+    progress[NEXT] = len(bits)
 
 
 @kernel

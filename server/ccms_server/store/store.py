@@ -23,7 +23,6 @@ from ccms_server.store.append import (
     PROGRESS_LENGTH,
     WINDOW,
     Placement,
-    note_samples,
     place_samples,
     put_samples,
 )
@@ -297,11 +296,19 @@ class Store:
 
     def put(self, placed: Placement) -> None:
         """Writes samples to the places they were given; readers see them from now on."""
+        self._put(placed, is_in_tiles=False)
+
+    def note(self, placed: Placement) -> None:
+        """Lets the series know of samples whose tiles are restored otherwise."""
+        self._put(placed, is_in_tiles=True)
+
+    def _put(self, placed: Placement, *, is_in_tiles: bool) -> None:
         progress = np.zeros(PROGRESS_LENGTH, np.int64)
         try:
             while True:
                 put_samples(
                     placed,
+                    is_in_tiles,
                     self._samples_taken,
                     self._series.columns,
                     self._bands.columns,
@@ -314,11 +321,6 @@ class Store:
         finally:  # what was stored before an error is stored
             self._samples_taken += int(progress[NEXT])
             self._version += int(progress[APPEARED])
-
-    def note(self, placed: Placement) -> None:
-        """Lets the series know of samples whose tiles are restored otherwise."""
-        note_samples(placed, self._series.columns)
-        self._version += 1
 
     def free(self, path: Sequence[str], before: int) -> int:
         """Drops all samples of a subtree that are older than a time, without a log; see `floors`.

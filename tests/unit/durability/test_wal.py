@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import resource
+import shutil
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ccms_server.durability.damage import DamageLog
-from ccms_server.durability.records import HEADER_BYTES, file_header, frame
+from ccms_server.durability.records import HEAD_BYTES, HEADER_BYTES, file_header, frame
 from ccms_server.durability.wal import MAGIC, SYNC_ALWAYS, VERSION, Wal
 from ccms_server.errors import NewerFormatError
 
@@ -288,8 +289,10 @@ def test_a_newer_segment_is_refused_before_anything_is_touched(tmp_path, written
 @pytest.mark.parametrize("committed", [0, 1, 4])
 def test_a_commit_that_does_not_fit_leaves_no_trace(tmp_path, committed, short_by):
     """The real thing: the system writes up to the limit, and refuses the rest."""
-    wal = filled(tmp_path, PAYLOADS[:committed], segment_bytes=1 << 20, sync_seconds=SYNC_ALWAYS)
-    before = [path.read_bytes() for path in files(tmp_path)]
+    # One byte more than what is committed is reserved: it stays in one segment, and what follows makes that grow.
+    reserved = HEADER_BYTES + 1 + sum(HEAD_BYTES + len(payload) for payload in PAYLOADS[:committed])
+    wal = filled(tmp_path, PAYLOADS[:committed], segment_bytes=reserved, sync_seconds=SYNC_ALWAYS)
+    before = [path.read_bytes()[:-1] for path in files(tmp_path)]
     size = max([0, *map(len, before)]) + 3000 - short_by
     for _ in range(3):
         with file_size_limit(max(size, 0)), pytest.raises(OSError, match="File too large") as caught:
@@ -460,3 +463,24 @@ def test_another_thread_may_sync_while_segments_come_and_go(tmp_path):
     wal.close()
     assert errors == []
     assert replayed(tmp_path) == ([(number, b"%d" % number) for number in range(1, 301)], 0)
+
+
+def test_space_is_reserved_and_given_back(tmp_path):
+    wal = filled(tmp_path, PAYLOADS[:2], segment_bytes=1 << 20)
+    [path] = files(tmp_path)
+    assert path.stat().st_size == 1 << 20
+    assert wal.bytes < 500
+    left = tmp_path.with_name("left")
+    shutil.copytree(tmp_path, left)  # what a crash leaves
+    wal.close()
+    assert path.stat().st_size == wal.bytes
+    assert replayed(tmp_path) == (EXPECTED[:2], 0)
+    assert replayed(left) == (EXPECTED[:2], 0)
+    assert files(left)[0].stat().st_size == wal.bytes
+
+
+def test_a_disk_without_room_to_reserve_is_written_all_the_same(tmp_path):
+    with file_size_limit(1 << 16):
+        wal = filled(tmp_path, PAYLOADS[:2], segment_bytes=1 << 20)
+    wal.close()
+    assert replayed(tmp_path) == (EXPECTED[:2], 0)
