@@ -7,6 +7,7 @@ minute: the ratio is what can be compared between machines, and between quiet an
 import argparse
 import asyncio
 import json
+import statistics
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -16,10 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks import bench_decoder, calibration, load, queries, storage
+from benchmarks import bench_decoder, calibration, durability, load, queries, storage
 from benchmarks.payloads import metrics
 from helpers.nats import nats_server
 from helpers.server import server_process
+
+from ccms_server.store.layout import WINDOW_SLOTS
+
+DURABLE_ROUNDS = 3
+"""Measurements of each policy for syncing; the median counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +68,31 @@ class Scale:
     query_seconds: float
     emmy_lines: int | None
     """Lines of the real job that are stored; None: all."""
+    restart_hosts: int
+    restart_steps: int
+    """A little more than full windows."""
 
 
-FULL = Scale(hosts=200, steps=40, long_hosts=20, long_steps=2800, query_seconds=3, emmy_lines=None)
-QUICK = Scale(hosts=4, steps=3, long_hosts=2, long_steps=20, query_seconds=0.05, emmy_lines=20_000)
+FULL = Scale(
+    hosts=200,
+    steps=40,
+    long_hosts=20,
+    long_steps=2800,
+    query_seconds=3,
+    emmy_lines=None,
+    restart_hosts=80,
+    restart_steps=6 * WINDOW_SLOTS + 60,
+)
+QUICK = Scale(
+    hosts=4,
+    steps=3,
+    long_hosts=2,
+    long_steps=20,
+    query_seconds=0.05,
+    emmy_lines=20_000,
+    restart_hosts=1,
+    restart_steps=20,
+)
 
 
 @asynccontextmanager
@@ -82,8 +109,11 @@ async def bench_server(**config: object) -> AsyncIterator[tuple[int, int]]:
 
 async def measure_storage(scale: Scale) -> list[Figure]:
     """What sealed samples take."""
-    value = await asyncio.to_thread(storage.sealed_bytes_per_sample, scale.emmy_lines)
-    return [Figure("sealed windows, real job", value, "B/sample", at_most=1.3)]
+    sealed, blocks = await asyncio.to_thread(storage.bytes_per_sample, scale.emmy_lines)
+    return [
+        Figure("sealed windows in memory, real job", sealed, "B/sample", at_most=1.3),
+        Figure("block files, real job", blocks, "B/sample", at_most=1.3),
+    ]
 
 
 async def measure_decoder(_scale: Scale) -> list[Figure]:
@@ -148,9 +178,43 @@ async def measure_long_series(scale: Scale) -> list[Figure]:
     return figures
 
 
+async def measure_durability(scale: Scale) -> list[Figure]:
+    """What it costs to keep samples, by when they are synced."""
+    figures = []
+    cpu_seconds: dict[str, list[float]] = {"memory": [], "off": [], "1s": [], "always": []}
+    for _ in range(DURABLE_ROUNDS):  # in turns: the machine is not the same from minute to minute
+        for sync, seconds in cpu_seconds.items():
+            done = await durability.durable_load(sync, hosts=scale.hosts, steps=scale.steps)
+            seconds.append(done.load.cpu_seconds)
+    beside = calibration.line_rate()
+    for sync, seconds in cpu_seconds.items():
+        rate = done.load.lines / max(statistics.median(seconds), load.CPU_CLOCK_TICK) / 1e6
+        name = "in memory only" if sync == "memory" else f"sync {sync}"
+        figures.append(Figure(f"HTTP, batches of 426 lines, {name}", rate, "M lines/CPU-s", calibration=beside))
+    always, off = statistics.median(cpu_seconds["always"]), statistics.median(cpu_seconds["off"])
+    cost = 100 * (always / max(off, load.CPU_CLOCK_TICK) - 1)
+    figures.append(Figure("CPU that sync always costs over off", cost, "%", at_most=25))
+    figures.append(Figure("WAL", done.wal_bytes_per_sample, "B/sample", at_most=8))
+    return figures
+
+
+async def measure_restart(scale: Scale) -> list[Figure]:
+    """A crash, and the start after it."""
+    done = await durability.restart(hosts=scale.restart_hosts, steps=scale.restart_steps)
+    return [
+        Figure("restart after SIGKILL, samples in blocks", (done.samples - done.replayed) / 1e6, "M"),
+        Figure("restart after SIGKILL, samples in the WAL", done.replayed / 1e6, "M"),
+        Figure("restart after SIGKILL, until serving", done.seconds, "s", at_most=3),
+        Figure("RSS before it", done.rss_before_megabytes, "MB"),
+        Figure("RSS after it", done.rss_after_megabytes, "MB"),
+    ]
+
+
 MEASUREMENTS: dict[str, Callable[[Scale], object]] = {
     "storage": measure_storage,
     "decoder": measure_decoder,
+    "durability": measure_durability,
+    "restart": measure_restart,
     "writes": measure_writes,
     "queries": measure_long_series,
 }

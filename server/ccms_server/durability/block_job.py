@@ -1,7 +1,7 @@
 """One window of all metrics of an interval on its way to disk: gathered, written, and adopted by the store.
 
 Gathering and adopting are the writer's; writing is for another thread, meanwhile samples go on arriving. A tile that
-was opened again in between stays in memory, and in the log, until it is written the next time.
+was opened again is written as it was sealed; what it got since is in the log until it is written the next time.
 """
 
 import logging
@@ -25,7 +25,7 @@ class _Part:
 
     table: MetricTable
     window: Window
-    tiles: dict[int, tuple[SealedTile, int]]
+    sealed: dict[int, tuple[SealedTile, int]]
     """By band, those that are not in the old block as they are: tile, number of the last log entry in it."""
     aggregates: dict[Level, AggregateRow] | None
     """None: those of the old block hold."""
@@ -47,7 +47,7 @@ class BlockJob:
 
     @classmethod
     def gather(cls, tables: Sequence[MetricTable], number: int) -> "BlockJob":
-        """Takes down what is sealed in a window and not stored; tiles that are open stay as they were stored.
+        """Takes down what was sealed in a window and is not stored.
 
         Args:
             tables: All tables of one interval.
@@ -62,19 +62,15 @@ class BlockJob:
             if window.stored is not None:
                 assert isinstance(window.stored, Block), "windows are stored in blocks"
                 old = window.stored
-            tiles = {
-                band: (tile, window.covered[band])
-                for band in window.unstored
-                if isinstance(tile := window.tiles.get(band), SealedTile)
-            }
             # Which aggregates are stale is not stored: what may be is left out.
-            parts.append(_Part(table, window, tiles, {} if window.stale else window.aggregates))
+            aggregates = {} if window.stale else window.aggregates
+            parts.append(_Part(table, window, dict(window.sealed), aggregates))
         return cls(tables[0].metric.interval, number, parts, old)
 
     @property
     def n_tiles(self) -> int:
         """Tiles that are new since the last time."""
-        return sum(len(part.tiles) for part in self._parts)
+        return sum(len(part.sealed) for part in self._parts)
 
     def write(self, path: Path, damage: DamageLog) -> Block:
         """Writes the block, and opens it.
@@ -95,21 +91,23 @@ class BlockJob:
             window.stored = block  # in this order: readers look into memory first
             if window.aggregates is part.aggregates:
                 window.aggregates = None
-            for band, (tile, covered) in part.tiles.items():
+            for band, (tile, last) in part.sealed.items():
                 if window.tiles.get(band) is tile:
-                    del window.tiles[band], window.unstored[band], window.covered[band]
-                else:
-                    window.unstored[band] = covered + 1
+                    del window.tiles[band], window.unstored[band]
+                else:  # opened again
+                    window.unstored[band] = last + 1
+                if window.sealed[band][0] is tile:
+                    del window.sealed[band]
             if not window.unstored and window.aggregates is None:
                 table.unstored.discard(self.number)
 
     def _tile_entries(self) -> Iterator[TileEntry]:
-        new = {band: entry for part in self._parts for band, entry in part.tiles.items()}
+        new = {band: entry for part in self._parts for band, entry in part.sealed.items()}
         kept = {} if self._old is None else {entry.band: entry for entry in self._old.tile_entries()}
         for band in sorted(new.keys() | kept.keys()):
             if band in new:
-                tile, covered = new[band]
-                yield TileEntry(band=band, number=covered, payload=tile.payload, n_samples=tile.n_samples)
+                tile, last = new[band]
+                yield TileEntry(band=band, number=last, payload=tile.payload, n_samples=tile.n_samples)
             else:
                 yield kept[band]
 

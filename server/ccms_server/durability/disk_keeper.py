@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 5.0
 """Pause after the disk refused something."""
+RELEASE_INTERVAL_SECONDS: Final = 600.0
+"""What was read of blocks is given back this often; what is still asked for is mapped again in a moment."""
 CAP_INTERVAL_SECONDS: Final = 60.0
 """Open windows are sealed for lack of memory at most this often: they open again with the next sample."""
 WINDOWS_AT_ONCE_MAX: Final = 64
@@ -93,7 +95,10 @@ class DiskKeeper:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._running: tuple[Future[None], Callable[[], None], str] | None = None
         self._trouble: dict[str, str] = {}  # what the disk refuses, and why
+        self._is_wal_full = False
+        self._outdated: list[Path] = []  # files to delete
         self._retry_at = 0.0
+        self._next_release = monotonic() + RELEASE_INTERVAL_SECONDS
         self._next_cap = 0.0
 
     # --- writing
@@ -136,15 +141,16 @@ class DiskKeeper:
     def close(self) -> None:
         """See `Keeper`."""
         self._thread.shutdown(wait=True)
-        self._wal.close()
+        try:
+            self._wal.close()
+        except OSError as error:
+            logger.error("the WAL cannot be synced: %s; a power failure may cost what was written last", error.strerror)
 
     def _log(self, kind: int, payload: bytes) -> int:
         """Appends to the WAL; returns the number of the record."""
-        if self._wal.bytes > 2 * self._wal_bytes_max:
-            reasons = (
-                "; ".join(f"{what} ({why})" for what, why in self._trouble.items()) or "blocks are written too slowly"
-            )
-            raise DiskUnavailableError(f"the WAL has grown to {self._wal.bytes:,} bytes: {reasons}")
+        if self._is_wal_full:
+            reasons = [f"{what} ({why})" for what, why in self._trouble.items()] or ["blocks are written too slowly"]
+            raise DiskUnavailableError(f"the WAL has grown to {self._wal.bytes:,} bytes: {'; '.join(reasons)}")
         try:
             self._catalogue.save()  # first: no record may name a series that nobody knows
             number = self._wal.commit(kind, [payload])
@@ -169,10 +175,15 @@ class DiskKeeper:
     def maintain(self, oldest: int) -> Iterator[None]:
         """See `Keeper`."""
         self._finish()
+        self._is_wal_full = self._wal.bytes > 2 * self._wal_bytes_max
+        self._delete_outdated()
         yield from self._expire(oldest)
         yield from self._store.seal_quiet()
         yield from self._shorten_wal()
         yield from self._hold_memory_cap()
+        if monotonic() >= self._next_release:
+            self._release_blocks()
+            yield
         self._start_next()
 
     def _expire(self, oldest: int) -> Iterator[None]:
@@ -196,7 +207,19 @@ class DiskKeeper:
             self._early.discard((interval, number))
             block = self.blocks.pop((interval, number), None)
             if block is not None:
-                block.path.unlink(missing_ok=True)
+                self._outdated.append(block.path)
+        self._delete_outdated()
+
+    def _delete_outdated(self) -> None:
+        """Deletes the files of windows that were dropped."""
+        try:
+            while self._outdated:
+                self._outdated[-1].unlink(missing_ok=True)
+                self._outdated.pop()
+        except OSError as error:
+            self._note_trouble("blocks past the retention cannot be deleted", error)
+        else:
+            self._forget_trouble("blocks past the retention cannot be deleted")
 
     def _shorten_wal(self) -> Iterator[None]:
         """Lets the older half of a WAL that has grown too large become unnecessary."""
@@ -205,27 +228,35 @@ class DiskKeeper:
 
     def write_early(self, cut: int) -> Iterator[None]:
         """Seals the windows with samples that are only in WAL records before a number, to be written next."""
+        waiting = set(self._early)
         for interval, tables in self._tables.items():
             for table in tables:
                 for number in sorted(table.unstored):
-                    if min(table.windows[number].unstored.values(), default=cut) < cut:
-                        self._early.add((interval, number))
-                        yield from self._store.seal_window(table, number)
+                    is_held_back = min(table.windows[number].unstored.values(), default=cut) < cut
+                    if is_held_back and (interval, number) not in waiting:
+                        yield from self._seal_early(table, number)
+
+    def _seal_early(self, table: MetricTable, number: int) -> Iterator[None]:
+        """Seals a window that is still being written, to be stored next."""
+        self._early.add((table.metric.interval, number))
+        yield from self._store.seal_window(table, number)
+
+    def _release_blocks(self) -> None:
+        self._next_release = monotonic() + RELEASE_INTERVAL_SECONDS
+        for block in self.blocks.values():
+            block.release()
 
     def _hold_memory_cap(self) -> Iterator[None]:
         if not self._memory_cap_bytes or resident_bytes() <= self._memory_cap_bytes or monotonic() < self._next_cap:
             return
         self._next_cap = monotonic() + CAP_INTERVAL_SECONDS
-        for block in self.blocks.values():
-            block.release()
+        self._release_blocks()
         yield
         if resident_bytes() <= self._memory_cap_bytes:
             return
-        for interval, tables in self._tables.items():
-            for table in tables:
-                for number in sorted(table.unsealed):
-                    self._early.add((interval, number))
-                    yield from self._store.seal_window(table, number)
+        for table in self._store.tables:
+            for number in sorted(table.unsealed):
+                yield from self._seal_early(table, number)
         logger.warning(
             "%s bytes are in use, which is beyond `memory-cap`: all windows were sealed early",
             f"{resident_bytes():,}",
@@ -241,7 +272,11 @@ class DiskKeeper:
         self._running = None
         error = future.exception()
         if error is None:
-            finish()
+            try:
+                finish()
+            except OSError as refused:
+                error = refused
+        if error is None:
             self._forget_trouble(trouble)
             return
         if not isinstance(error, OSError):
@@ -266,11 +301,12 @@ class DiskKeeper:
         """Starts the next piece of work, if there is any."""
         if self._running is not None or monotonic() < self._retry_at:
             return
-        jobs = [BlockJob.gather(self._tables[interval], number) for interval, number in self._ready()]
-        if jobs:
-            self._write_blocks(jobs)
-        elif self._wal.can_delete_before(self._first_needed()):
+        ready = self._ready()
+        is_urgent = self._wal.bytes > self._wal_bytes_max // 2
+        if (is_urgent or not ready) and self._wal.can_delete_before(self._first_needed()):
             self._cut_wal()
+        elif ready:
+            self._write_blocks([BlockJob.gather(self._tables[interval], number) for interval, number in ready])
 
     def _ready(self) -> list[tuple[int, int]]:
         """Windows that can be written: sealed in all tables, or to be written early."""
@@ -301,7 +337,7 @@ class DiskKeeper:
                 if any(job.number in table.windows for table in self._tables[job.interval]):
                     self.blocks[job.interval, job.number] = block
                 else:  # dropped meanwhile
-                    block.path.unlink(missing_ok=True)
+                    self._outdated.append(block.path)
 
         self._start(work, finish, "blocks cannot be written")
 

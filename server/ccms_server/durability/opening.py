@@ -15,8 +15,8 @@ from ccms_server.durability.wal import Wal
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
 
-SEGMENTS: Final = 16
-"""Segments that a WAL of its full size has."""
+SEGMENTS: Final = 64
+"""Segments that a WAL of its full size has: a start replays one or two that are no longer needed."""
 
 
 def open_disk(

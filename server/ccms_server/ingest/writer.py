@@ -45,6 +45,9 @@ MAINTENANCE_SLICE_SECONDS: Final = 0.01
 PENDING_OVERHEAD_BYTES: Final = 256
 """What a waiting batch or column takes beside its payload."""
 
+RETRY_SECONDS: Final = 0.5
+"""Pause before batches of subscriptions that the disk did not take are tried again."""
+
 LOG_INTERVAL_SECONDS: Final = 10.0
 """Rejected lines of subscriptions are logged together, this often."""
 
@@ -219,8 +222,10 @@ class Writer:
                 self._batch = self._take_batch()
                 if self._batch:
                     outcomes = await loop.run_in_executor(self._thread, self._write, self._batch)
-                    self._finish(self._batch, outcomes)
+                    is_disk_unavailable = self._finish(self._batch, outcomes)
                     self._batch = []
+                    if is_disk_unavailable:
+                        await asyncio.sleep(RETRY_SECONDS)
                 if self._keeper.is_sync_due:
                     await loop.run_in_executor(self._thread, self._keeper.sync_if_due)
                 if maintenance is None and loop.time() >= next_maintenance:
@@ -270,8 +275,13 @@ class Writer:
             size += pending.size
         return batch
 
-    def _finish(self, batch: Sequence[_Pending], outcomes: Sequence[_Outcome]) -> None:
+    def _finish(self, batch: Sequence[_Pending], outcomes: Sequence[_Outcome]) -> bool:
+        """Tells senders what became of their batches; whether those of subscriptions wait for the disk."""
+        kept: list[_Pending] = []
         for pending, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, DiskUnavailableError) and pending.done is None and not self._closing:
+                kept.append(pending)  # nobody would send it again
+                continue
             self._queued_bytes -= pending.size
             if isinstance(outcome, WriteReport):
                 self.counters.add(outcome)
@@ -285,9 +295,11 @@ class Writer:
                 pending.done.set_exception(outcome)
             else:
                 pending.done.set_result(outcome)  # type: ignore[arg-type]  # each pending gets an outcome of its kind
+        self._queue.extendleft(reversed(kept))
         if self._queued_bytes < self._queue_bytes_max:
             self._room.set()
         self._log_unheard()
+        return bool(kept)
 
     def _log_unheard(self) -> None:
         """Logs what was rejected of batches whose senders are told nothing, together and now and then."""

@@ -544,7 +544,7 @@ class Store:
         self._bands.forget(band, number)
         window.tiles[band] = sealed  # readers find the sealed tile from here on
         if self.log_number is not None:
-            window.covered[band] = self.log_number
+            window.sealed[band] = sealed, self.log_number
         self._pool.give_back(tile.number)
 
     def _aggregate_hosts(self, table: MetricTable, number: int) -> Iterator[None]:

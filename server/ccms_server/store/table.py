@@ -70,8 +70,9 @@ class Window:
     """Tiles that are kept elsewhere; those in `tiles` take precedence."""
     unstored: dict[int, int] = field(default_factory=dict)
     """Bands with samples that are not in `stored`: the first entry of the log that may hold one of them."""
-    covered: dict[int, int] = field(default_factory=dict)
-    """Bands that were sealed since they were last stored: the last entry of the log that is in the sealed tile."""
+    sealed: dict[int, tuple[SealedTile, int]] = field(default_factory=dict)
+    """Bands that were sealed since they were last stored, even if they are open again: the sealed tile, and the last
+    entry of the log that is in it."""
 
     def tile(self, band: int) -> Tile | None:
         """The tile of a band, or None."""

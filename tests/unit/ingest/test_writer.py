@@ -5,9 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from helpers.waiting import eventually
 
 from ccms_server.durability.keeper import MemoryKeeper
-from ccms_server.errors import NotReadyError, QueueFullError, RejectReason
+from ccms_server.errors import DiskUnavailableError, NotReadyError, QueueFullError, RejectReason
 from ccms_server.ingest.writer import DECODERS_MAX, PENDING_OVERHEAD_BYTES, Writer
 from ccms_server.model import REJECTIONS_KEPT_MAX, SampleColumn
 from ccms_server.store.metric import Metric
@@ -250,3 +251,72 @@ async def test_senders_that_are_told_are_not_logged(running, caplog):
     report = await running.write_lines(b"load,cluster=c value=1\n", "")
     assert report.rejected == {RejectReason.MISSING_HOST: 1}
     assert caplog.text == ""
+
+
+class FullDisk(MemoryKeeper):
+    """Refuses samples until there is room."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.refused = 0
+        self.has_room = False
+
+    def put(self, placements):
+        if not self.has_room:
+            self.refused += 1
+            raise DiskUnavailableError("No space left on device")
+        super().put(placements)
+
+    def free(self, path, before):
+        raise DiskUnavailableError("No space left on device")
+
+
+@pytest.fixture
+def disk(store):
+    return FullDisk(store)
+
+
+@pytest.fixture
+async def on_a_full_disk(store, disk, clock, monkeypatch):
+    monkeypatch.setattr("ccms_server.ingest.writer.RETRY_SECONDS", 0.001)
+    writer = Writer(
+        store,
+        disk,
+        clock=clock,
+        retention_seconds=48 * HOUR,
+        future_seconds=HOUR,
+        queue_bytes=QUEUE_BYTES,
+        line_bytes=65536,
+    )
+    task = asyncio.create_task(writer.run())
+    yield writer
+    writer.close()
+    await task
+
+
+async def test_a_full_disk_refuses_requests_and_is_asked_again_for_subscriptions(on_a_full_disk, disk, store):
+    writer = on_a_full_disk
+    await writer.admit_lines(line(1, host="subscribed"), "")
+    with pytest.raises(DiskUnavailableError, match="No space left"):
+        await writer.write_lines(line(2, host="requested"), "")
+    with pytest.raises(DiskUnavailableError):
+        await writer.free((), NOW)
+    await eventually(lambda: disk.refused > 3, "subscriptions are tried again")
+    assert store.size().samples_open == 0
+    disk.has_room = True
+    await eventually(lambda: writer.counters.stored == 1, "the sample of the subscription is stored")
+    assert len(store.group(0, ("c", "subscribed"))) == 1
+    assert len(store.group(0, ("c", "requested"))) == 0
+
+
+async def test_a_full_disk_does_not_refuse_what_has_nothing_to_store(on_a_full_disk):
+    report = await on_a_full_disk.write_lines(b"nothing_known,hostname=h value=1\n", "")
+    assert (report.stored, report.ignored) == (0, 1)
+
+
+async def test_what_waits_for_a_full_disk_is_given_up_at_the_end(on_a_full_disk, disk, caplog):
+    writer = on_a_full_disk
+    await writer.admit_lines(line(1), "")
+    await eventually(lambda: disk.refused, "it was tried")
+    writer.close()
+    await eventually(lambda: writer.counters.failed == 1, "it is given up")
