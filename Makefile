@@ -4,6 +4,8 @@ PYTHON ?= python3
 CONFIG ?= configs/config.json
 TEST_ARGS ?=
 BENCH_ARGS ?=
+ROUNDS ?= 300
+TORTURE_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +14,7 @@ PIP_FLAGS := -qq --disable-pip-version-check  # errors only
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all run test lint format proto constraints bench clean help
+.PHONY: all run test torture lint format proto constraints bench clean help
 
 all: $(INSTALLED)  ## Build .venv with the server and everything its development needs (default)
 
@@ -28,6 +30,9 @@ run: $(INSTALLED)  ## Serve with configs/config.json, or CONFIG=FILE
 
 test: $(INSTALLED)  ## Run every test; TEST_ARGS='tests/unit -k duration' runs some
 	$(BIN)/python -m pytest -n auto $(TEST_ARGS)
+
+torture: $(INSTALLED)  ## Kill a server under load, ROUNDS=300 times; TORTURE_ARGS='--seed 7' repeats a run
+	PYTHONPATH=tests $(BIN)/python -m helpers.crash --rounds $(ROUNDS) $(TORTURE_ARGS)
 
 lint: $(INSTALLED)  ## Check style, types and protos
 	$(BIN)/ruff check .
