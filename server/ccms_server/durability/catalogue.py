@@ -57,6 +57,7 @@ class Catalogue:
 
     Attributes:
         metrics: All metrics, by number.
+        lost_records: Records that are known to be missing in both copies.
     """
 
     def __init__(self, copies: Sequence[Path], damage: DamageLog) -> None:
@@ -91,11 +92,10 @@ class Catalogue:
                             "restore one of them, or set another `checkpoints.directory`"
                         )
                     self.metrics.append(StoredMetric(name, interval))
-        missing = self._last - len(self._records)
-        if missing:
-            damage.add(
-                Damage(copies[0], 0, 0, f"{missing} records are lost in both copies: their series are not known")
-            )
+        self.lost_records = self._last - len(self._records)
+        if self.lost_records:
+            what = f"{self.lost_records} records are lost in both copies: their series are not known"
+            damage.add(Damage(copies[0], 0, 0, what))
 
     def number_of(self, metric: StoredMetric) -> int:
         """The number of a metric; adds it if it is new."""

@@ -66,7 +66,7 @@ class Recovery:
         self._damage = damage
         wal.check_versions()
         self._state = load_state(directory.state, damage)
-        self._newest_stored = 0
+        self._unknown_series = 0  # ids that samples in the WAL have, but nobody knows: all below it
         self._stored: dict[tuple[int, int], int] = {}  # by band and window: the last record in its stored tile
         for path in sorted(directory.blocks.glob(f"*/*{BLOCK_SUFFIX}")):
             try:
@@ -86,7 +86,7 @@ class Recovery:
         begin = monotonic()
         self._catalogue.mend()
         state = self._state or SeriesState(0, 0, {})
-        self._store.restore_series(self._catalogue.restore(), state.n_series)
+        self._store.restore_series(self._catalogue.restore())
         self._store.on_registered = self._catalogue.add
         self._store.set_series_columns(state.columns)
         yield
@@ -102,6 +102,9 @@ class Recovery:
         yield from self._replay(begin)
         if self._damage.count > damaged_before:
             yield from self._find_out()  # what the lost records told of the series
+        if self._catalogue.lost_records or state.n_series > self._store.n_series or self._unknown_series:
+            n_bands = max((int(block.bands().max(initial=-1)) + 1 for block in self.blocks.values()), default=0)
+            self._store.reserve(max(state.n_series, self._unknown_series), n_bands)
         self._store.trim()
         self._store.log_number = max(last, self._wal.last_number)
         self._wal.open(self._store.log_number + 1)
@@ -150,6 +153,7 @@ class Recovery:
             if not known.all():
                 what = f"{(~known).sum():,} samples of series that the catalogue has lost"
                 self._damage.add(Damage(record.path, record.offset, len(record.payload), what))
+                self._unknown_series = max(self._unknown_series, int(placed.series.max()) + 1)
                 placed = placed.some(known)
             self.samples += len(placed.series)
             covered = self._covered(placed, record.number)

@@ -193,13 +193,8 @@ class Store:
             self.on_registered(row)
         return row.series
 
-    def restore_series(self, rows: Iterable[SeriesRow], n_series: int) -> None:
-        """Registers series in the rows they had before, in an empty store.
-
-        Args:
-            rows: The series, by id; some may be missing.
-            n_series: Ids that were given away, those of missing series included.
-        """
+    def restore_series(self, rows: Iterable[SeriesRow]) -> None:
+        """Registers series in the rows they had before, in an empty store; by id, some may be missing."""
         assert self._series.count == 0, "series are restored first"
         for row in rows:
             while self._series.count < row.series:
@@ -213,8 +208,21 @@ class Store:
                 self.tables[row.metric_id].bands.append(row.band)
             self._series.add(row.band, row.lane)
             self._hang_up(row)
+
+    def reserve(self, n_series: int, n_bands: int) -> None:
+        """Lets new series have no number and no row of series that were lost: samples of those may turn up.
+
+        Args:
+            n_series: Ids that were given away, at least.
+            n_bands: Bands that there were, at least.
+        """
         while self._series.count < n_series:
             self._series.add_lost()
+        while self._bands.count < n_bands:
+            self._bands.add(0, self.tables[0].metric.interval)
+        for table in self.tables:
+            if table.bands:
+                self._bands.columns.rows[table.bands[-1]] = TILE_ROWS
 
     def _hang_up(self, row: SeriesRow) -> None:
         """Makes a series known to its band and to the tree."""
