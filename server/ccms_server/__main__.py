@@ -9,7 +9,7 @@ import importlib.util
 import logging
 import sys
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ccms_server import __version__
@@ -45,6 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             runner.run(run(config))
     except (ConfigError, DirectoryError, OSError) as error:
         sys.stderr.write(f"cc-metric-store: {_reason(error)}\n")
+        return EXIT_CANNOT_START
+    except ExceptionGroup as group:  # what is on disk cannot be read
+        unexpected = group.split((DirectoryError, OSError))[1]
+        if unexpected is not None:
+            raise
+        for leaf in _leaves(group):
+            sys.stderr.write(f"cc-metric-store: {_reason(leaf)}\n")
         return EXIT_CANNOT_START
     except KeyboardInterrupt:  # before the server has taken over the signal
         return EXIT_INTERRUPTED
@@ -85,11 +92,20 @@ def _argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _reason(error: ConfigError | DirectoryError | OSError) -> str:
+def _reason(error: BaseException) -> str:
     """What went wrong, without the number that the operating system gives it."""
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         return error.strerror
     return str(error)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The exceptions that a group stands for."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _event_loop_factory() -> Callable[[], AbstractEventLoop] | None:

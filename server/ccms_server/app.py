@@ -87,20 +87,20 @@ async def run(
         _log_endpoints("listening at %s and %s, starting", endpoints)
         if await _first(service.wait_until_up(), stop.wait()):
             logger.info("stopping before everything was recovered")
-            return
-        await health.set_serving(True)
-        subscribers = await stack.enter_async_context(subscribed(config.nats, service, health.set_nats))
-        stack.push_async_callback(health.set_serving, False)
-        _log_endpoints("serving REST on %s, gRPC on %s", endpoints)
-        if not config.is_durable:
-            logger.warning(
-                "samples are kept in memory only: set `checkpoints.directory` for them to outlive this process"
-            )
-        notify("READY=1")
-        if started is not None:
-            started(Running(endpoints, service, subscribers))
-        await stop.wait()
-        logger.info("stopping")
+        else:
+            await health.set_serving(True)
+            subscribers = await stack.enter_async_context(subscribed(config.nats, service, health.set_nats))
+            stack.push_async_callback(health.set_serving, False)
+            _log_endpoints("serving REST on %s, gRPC on %s", endpoints)
+            if not config.is_durable:
+                logger.warning(
+                    "samples are kept in memory only: set `checkpoints.directory` for them to outlive this process"
+                )
+            notify("READY=1")
+            if started is not None:
+                started(Running(endpoints, service, subscribers))
+            await stop.wait()
+            logger.info("stopping")
         notify("STOPPING=1")
     logger.info("stopped")
 

@@ -36,11 +36,12 @@ class DurableStore:
             config_text(metrics=metrics, checkpoints={"directory": str(directory), **checkpoints}, **sections)
         )
         self.directory = directory
-        self._stack = ExitStack()
-        self.store, self.keeper, recovery = open_disk(config, config.checkpoints, open_tiles * TILE_BYTES, self._stack)
-        self.damage = self.keeper.damage
-        for _ in recovery.run():
-            pass
+        with ExitStack() as stack:
+            self.store, self.keeper, recovery = open_disk(config, config.checkpoints, open_tiles * TILE_BYTES, stack)
+            self.damage = self.keeper.damage
+            for _ in recovery.run():
+                pass
+            self._stack = stack.pop_all()
 
     def append(self, series, timestamps, values, *, oldest, newest):
         """Stores samples durably; returns how many, and the outcome of each."""

@@ -79,6 +79,7 @@ class Catalogue:
         self._added_metrics: list[StoredMetric] = []
         self._added: list[SeriesRow] = []
         self._size = 0
+        self._unmended: bytes | None = None  # content of both copies, if one of them may have another one
         for path in copies:
             self._records.update(_read(path, damage))
         self._last = max(self._records, default=0)
@@ -116,8 +117,7 @@ class Catalogue:
     def mend(self) -> None:
         """Writes both copies anew if they differ from what is known, so that they can be appended to.
 
-        Raises:
-            OSError: The disk refuses.
+        What the disk refuses is tried again by `save`: a full disk can still be read.
         """
         assert self._records is not None, "copies are mended before series are restored"
         parts: list[Buffer] = [file_header(MAGIC, VERSION, 1)]
@@ -125,10 +125,18 @@ class Catalogue:
             kind, payload = self._records[number]
             parts += frame(number, kind, [payload])
         content = b"".join(parts)
-        for path in self._copies:
-            if not path.exists() or path.read_bytes() != content:
-                write_durably(path, [content])
-        self._size = len(content)
+        self._size, self._unmended = len(content), content
+        try:
+            self._write_unmended()
+        except OSError as error:
+            logger.error("the catalogue cannot be mended: %s; until it can, no new series are taken", error)
+
+    def _write_unmended(self) -> None:
+        if self._unmended is not None:
+            for path in self._copies:
+                if not path.exists() or path.read_bytes() != self._unmended:
+                    write_durably(path, [self._unmended])
+            self._unmended = None
 
     def add(self, row: SeriesRow) -> None:
         """Takes note of a new series; `save` makes it durable."""
@@ -142,6 +150,7 @@ class Catalogue:
         """
         if not self._added and not self._added_metrics:
             return
+        self._write_unmended()
         parts: list[Buffer] = []
         number = self._last
         if self._added_metrics:

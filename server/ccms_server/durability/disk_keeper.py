@@ -95,7 +95,7 @@ class DiskKeeper:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._running: tuple[Future[None], Callable[[], None], str] | None = None
         self._trouble: dict[str, str] = {}  # what the disk refuses, and why
-        self._is_wal_full = False
+        self._is_wal_full = wal.bytes > 2 * wal_bytes
         self._outdated: list[Path] = []  # files to delete
         self._retry_at = 0.0
         self._next_release = monotonic() + RELEASE_INTERVAL_SECONDS

@@ -217,15 +217,17 @@ class Writer:
         loop = asyncio.get_running_loop()
         maintenance: Iterator[None] | None = None
         next_maintenance = loop.time() + MAINTENANCE_INTERVAL_SECONDS
+        retry_at = 0.0
         try:
             while self._queue or not self._closing:
-                self._batch = self._take_batch()
+                is_waiting = loop.time() < retry_at and not self._closing
+                self._batch = [] if is_waiting else self._take_batch()
                 if self._batch:
                     outcomes = await loop.run_in_executor(self._thread, self._write, self._batch)
                     is_disk_unavailable = self._finish(self._batch, outcomes)
                     self._batch = []
-                    if is_disk_unavailable:
-                        await asyncio.sleep(RETRY_SECONDS)
+                    if is_disk_unavailable:  # maintenance goes on: it may be what makes room
+                        retry_at = loop.time() + RETRY_SECONDS
                 if self._keeper.is_sync_due:
                     await loop.run_in_executor(self._thread, self._keeper.sync_if_due)
                 if maintenance is None and loop.time() >= next_maintenance:
@@ -236,9 +238,10 @@ class Writer:
                     if await loop.run_in_executor(self._thread, _run_slice, maintenance):
                         maintenance = None
                         next_maintenance = loop.time() + MAINTENANCE_INTERVAL_SECONDS
-                elif not self._queue and not self._closing:
+                elif (not self._queue or loop.time() < retry_at) and not self._closing:
                     self._arrived.clear()
-                    timer = loop.call_at(min(next_maintenance, loop.time() + self._keeper.tick), self._arrived.set)
+                    until = min(next_maintenance, loop.time() + self._keeper.tick)
+                    timer = loop.call_at(min(until, retry_at) if self._queue else until, self._arrived.set)
                     await self._arrived.wait()
                     timer.cancel()
         finally:
