@@ -13,6 +13,9 @@ Both are files of records (`records`): magic `CCMSCAT` and a line feed, version 
                           u32[n_series]  band
                           u8[n_series]   lane
                           utf-8: paths, separated by line feeds; their elements are separated by unit separators (31)
+
+    kind 3, reserved   0  u32  n_series, u32  n_bands: ids and bands that were given away, to series that are lost among
+                               others; all rows of these bands are
 """
 
 import json
@@ -29,7 +32,7 @@ from ccms_server.durability.damage import Damage, DamageLog
 from ccms_server.durability.directory import write_durably
 from ccms_server.durability.records import HEADER_BYTES, Buffer, Scan, check_header, file_header, frame
 from ccms_server.errors import DirectoryError
-from ccms_server.store.store import SeriesRow
+from ccms_server.store.store import Reserved, SeriesRow
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ MAGIC: Final = b"CCMSCAT\n"
 VERSION: Final = 1
 METRICS: Final = 1
 SERIES: Final = 2
+RESERVED: Final = 3
 HEAD: Final = struct.Struct("<II")
 ROWS_MAX: Final = 8192
 """Series in one record."""
@@ -57,7 +61,7 @@ class Catalogue:
 
     Attributes:
         metrics: All metrics, by number.
-        lost_records: Records that are known to be missing in both copies.
+        is_whole: Whether no record is known to be lost in both copies.
     """
 
     def __init__(self, copies: Sequence[Path], damage: DamageLog) -> None:
@@ -80,23 +84,39 @@ class Catalogue:
         self._added: list[SeriesRow] = []
         self._size = 0
         self._unmended: bytes | None = None  # content of both copies, if one of them may have another one
+        self._reserved: Reserved | None = None
+        ends: list[tuple[int, int]] = []  # of the records and of the file, of copies that are there
         for path in copies:
-            self._records.update(_read(path, damage))
+            records, found = _read(path, damage)
+            self._records.update(records)
+            if found is not None:
+                ends.append(found)
         self._last = max(self._records, default=0)
         for number in sorted(self._records):
             kind, payload = self._records[number]
             if kind == METRICS:
                 for position, name, interval in json.loads(payload):
                     if position != len(self.metrics):
-                        raise DirectoryError(
-                            f"{copies[0]} and {copies[1].name} are both damaged: which metrics there are is lost; "
-                            "restore one of them, or set another `checkpoints.directory`"
-                        )
+                        raise self._metrics_lost()
                     self.metrics.append(StoredMetric(name, interval))
-        self.lost_records = self._last - len(self._records)
-        if self.lost_records:
-            what = f"{self.lost_records} records are lost in both copies: their series are not known"
+            elif kind == SERIES and max(_series_metrics(payload)) >= len(self.metrics):
+                raise self._metrics_lost()
+        missing = self._last - len(self._records)
+        if missing:
+            what = f"{missing} records are lost in both copies: their series are not known"
             damage.add(Damage(copies[0], 0, 0, what))
+        # One copy is synced before the other is written: a crash leaves half a record in one of them at most.
+        is_tail_lost = bool(ends) and all(end < size for end, size in ends)
+        if is_tail_lost:
+            end, size = ends[0]
+            damage.add(Damage(copies[0], end, size - end, "the last records, also in the other copy"))
+        self.is_whole = not missing and not is_tail_lost
+
+    def _metrics_lost(self) -> DirectoryError:
+        return DirectoryError(
+            f"{self._copies[0]} and {self._copies[1].name} are both damaged: which metrics there are is lost; "
+            "restore one of them, or set another `checkpoints.directory`"
+        )
 
     def number_of(self, metric: StoredMetric) -> int:
         """The number of a metric; adds it if it is new."""
@@ -105,14 +125,16 @@ class Catalogue:
             self._added_metrics.append(metric)
         return self.metrics.index(metric)
 
-    def restore(self) -> Iterator[SeriesRow]:
-        """All series, by id. Once only: they are forgotten here."""
+    def restore(self) -> Iterator[SeriesRow | Reserved]:
+        """All series, by id, and what was reserved before the next one. Once only: they are forgotten here."""
         records, self._records = self._records, None
         assert records is not None, "series are restored once"
         for number in sorted(records):
             kind, payload = records[number]
             if kind == SERIES:
                 yield from _series_rows(payload)
+            elif kind == RESERVED:
+                yield Reserved(*HEAD.unpack(payload))
 
     def mend(self) -> None:
         """Writes both copies anew if they differ from what is known, so that they can be appended to.
@@ -142,13 +164,18 @@ class Catalogue:
         """Takes note of a new series; `save` makes it durable."""
         self._added.append(row)
 
+    def reserve(self, reserved: Reserved) -> None:
+        """Takes note of ids and bands that series must not get; `save` makes it durable. No series are new yet."""
+        assert not self._added, "reserved before"
+        self._reserved = reserved
+
     def save(self) -> None:
         """Makes new metrics and series durable.
 
         Raises:
             OSError: The disk refuses; the next call tries again.
         """
-        if not self._added and not self._added_metrics:
+        if not self._added and not self._added_metrics and self._reserved is None:
             return
         self._write_unmended()
         parts: list[Buffer] = []
@@ -158,6 +185,9 @@ class Catalogue:
             first = len(self.metrics) - len(self._added_metrics)
             numbered = [(first + offset, *metric) for offset, metric in enumerate(self._added_metrics)]
             parts += frame(number, METRICS, [json.dumps(numbered).encode()])
+        if self._reserved is not None:
+            number += 1
+            parts += frame(number, RESERVED, [HEAD.pack(*self._reserved)])
         for run in _consecutive(self._added):
             number += 1
             parts += frame(number, SERIES, [_series_payload(run)])
@@ -171,17 +201,19 @@ class Catalogue:
                 os.fdatasync(file.fileno())
         self._size += len(content)
         self._last = number
-        self._added, self._added_metrics = [], []
+        self._added, self._added_metrics, self._reserved = [], [], None
 
 
-def _read(path: Path, damage: DamageLog) -> dict[int, tuple[int, bytes]]:
-    """The records of a copy, by number."""
+def _read(path: Path, damage: DamageLog) -> tuple[dict[int, tuple[int, bytes]], tuple[int, int] | None]:
+    """The records of a copy, by number; and where they end, and where the copy does, if it is there."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return {}
+        return {}, None
     check_header(path, MAGIC, VERSION, content[:HEADER_BYTES], damage)
-    return {record.number: (record.kind, bytes(record.payload)) for record in Scan(path, content, damage)}
+    scan = Scan(path, content, damage)
+    records = {record.number: (record.kind, bytes(record.payload)) for record in scan}
+    return records, (scan.end, len(content))
 
 
 def _consecutive(rows: Sequence[SeriesRow]) -> Iterator[Sequence[SeriesRow]]:
@@ -195,6 +227,11 @@ def _series_payload(rows: Sequence[SeriesRow]) -> bytes:
     lanes = bytes(row.lane for row in rows)
     paths = "\n".join(ELEMENT_SEPARATOR.join(row.path) for row in rows)
     return b"".join([HEAD.pack(rows[0].series, len(rows)), columns, lanes, paths.encode()])
+
+
+def _series_metrics(payload: bytes) -> list[int]:
+    metrics: list[int] = np.frombuffer(payload, "<u4", HEAD.unpack_from(payload)[1], HEAD.size).tolist()
+    return metrics
 
 
 def _series_rows(payload: bytes) -> Iterator[SeriesRow]:

@@ -22,8 +22,8 @@ from ccms_server.durability.block import Block, block_path
 from ccms_server.durability.block_job import BlockJob
 from ccms_server.durability.catalogue import Catalogue
 from ccms_server.durability.damage import DamageLog
-from ccms_server.durability.directory import StoreDirectory
-from ccms_server.durability.sample_codec import FLOORS, SAMPLES, encode, encode_floors
+from ccms_server.durability.directory import StoreDirectory, fsync_directory
+from ccms_server.durability.sample_codec import DROPPED, FLOORS, SAMPLES, encode, encode_dropped, encode_floors
 from ccms_server.durability.state import COLUMNS, SeriesState, save_state
 from ccms_server.durability.wal import Wal
 from ccms_server.errors import DiskUnavailableError
@@ -41,6 +41,10 @@ CAP_INTERVAL_SECONDS: Final = 60.0
 """Open windows are sealed for lack of memory at most this often: they open again with the next sample."""
 WINDOWS_AT_ONCE_MAX: Final = 64
 """Blocks written in one piece of work."""
+
+BLOCKS_TROUBLE: Final = "blocks cannot be written"
+STATE_TROUBLE: Final = "the state cannot be written"
+ARCHIVE_TROUBLE: Final = "windows cannot be archived"
 
 
 class DiskKeeper:
@@ -60,6 +64,7 @@ class DiskKeeper:
         wal: Wal,
         damage: DamageLog,
         blocks: dict[tuple[int, int], Block],
+        outdated: list[Path],
         *,
         wal_bytes: int,
         memory_cap_bytes: int,
@@ -74,6 +79,7 @@ class DiskKeeper:
             wal: The log, open.
             damage: Is told of damage that is found.
             blocks: Those that are found by the recovery.
+            outdated: Files of blocks to delete, found by the recovery.
             wal_bytes: Size of the WAL beyond which open windows are written out early.
             memory_cap_bytes: Resident memory beyond which windows are sealed early and maps given back; 0: no such cap.
             archive: Takes windows before they are dropped; None: they are just dropped.
@@ -96,8 +102,10 @@ class DiskKeeper:
         self._running: tuple[Future[None], Callable[[], None], str] | None = None
         self._trouble: dict[str, str] = {}  # what the disk refuses, and why
         self._is_wal_full = wal.bytes > 2 * wal_bytes
-        self._outdated: list[Path] = []  # files to delete
-        self._retry_at = 0.0
+        self._has_logged = False
+        self._outdated = outdated  # files to delete
+        self._retry_at: dict[str, float] = {}  # by trouble: when what the disk refused is tried again
+        self._to_archive: tuple[int, int] | None = None  # interval and number of the window to be archived next
         self._next_release = monotonic() + RELEASE_INTERVAL_SECONDS
         self._next_cap = 0.0
 
@@ -143,6 +151,8 @@ class DiskKeeper:
         self._thread.shutdown(wait=True)
         try:
             self._wal.close()
+            if self._has_logged:  # so that the next start knows more than the log tells
+                save_state(self._directory.state, self._series_state())
         except OSError as error:
             logger.error("the WAL cannot be synced: %s; a power failure may cost what was written last", error.strerror)
 
@@ -158,6 +168,7 @@ class DiskKeeper:
             self._note_trouble("samples cannot be logged", error)
             raise DiskUnavailableError(error.strerror or str(error)) from error
         self._forget_trouble("samples cannot be logged")
+        self._has_logged = True
         return number
 
     def _note_trouble(self, what: str, error: BaseException) -> None:
@@ -188,15 +199,29 @@ class DiskKeeper:
 
     def _expire(self, oldest: int) -> Iterator[None]:
         """Drops windows past the retention with their files; those that are to be archived wait for it."""
+        self._to_archive = None
         for interval, tables in self._tables.items():
             expired = {number for table in tables for number in self._store.expired(table, oldest)}
             if not expired:
                 continue
             if self._archive is not None:
-                self._archive_next(self._archive, interval, min(expired))
+                self._to_archive = interval, min(expired)
                 continue
+            try:
+                self._log_dropped(interval, expired)
+            except OSError as error:  # they come back at the next start, to be dropped again
+                self._note_trouble("what is past the retention cannot be logged", error)
+            else:
+                self._forget_trouble("what is past the retention cannot be logged")
             self._drop(interval, expired)
             yield
+
+    def _log_dropped(self, interval: int, expired: set[int]) -> None:
+        """Lets the log know that windows are dropped: it may still have some of their samples.
+
+        Without it, a start would find these, and make an archive of them in place of the whole one.
+        """
+        self._store.log_number = self._wal.commit(DROPPED, [encode_dropped(interval, max(expired) + 1)])
 
     def _drop(self, interval: int, expired: set[int]) -> None:
         for table in self._tables[interval]:
@@ -205,16 +230,18 @@ class DiskKeeper:
                 self._store.drop(table, ours)
         for number in expired:
             self._early.discard((interval, number))
-            block = self.blocks.pop((interval, number), None)
-            if block is not None:
-                self._outdated.append(block.path)
+            self.blocks.pop((interval, number), None)
+            self._outdated.append(block_path(self._directory.blocks, interval, number))
         self._delete_outdated()
 
     def _delete_outdated(self) -> None:
         """Deletes the files of windows that were dropped."""
         try:
             while self._outdated:
-                self._outdated[-1].unlink(missing_ok=True)
+                path = self._outdated[-1]
+                path.unlink(missing_ok=True)
+                if path.parent.exists():
+                    fsync_directory(path.parent)
                 self._outdated.pop()
         except OSError as error:
             self._note_trouble("blocks past the retention cannot be deleted", error)
@@ -282,7 +309,7 @@ class DiskKeeper:
         if not isinstance(error, OSError):
             logger.error("%s", trouble, exc_info=error)
         self._note_trouble(trouble, error)
-        self._retry_at = monotonic() + RETRY_SECONDS
+        self._retry_at[trouble] = monotonic() + RETRY_SECONDS
 
     @property
     def is_idle(self) -> bool:
@@ -299,14 +326,24 @@ class DiskKeeper:
 
     def _start_next(self) -> None:
         """Starts the next piece of work, if there is any."""
-        if self._running is not None or monotonic() < self._retry_at:
+        if self._running is not None:
             return
-        ready = self._ready()
+        ready = self._ready() if self._is_due(BLOCKS_TROUBLE) else []
         is_urgent = self._wal.bytes > self._wal_bytes_max // 2
-        if (is_urgent or not ready) and self._wal.can_delete_before(self._first_needed()):
+        if (is_urgent or not ready) and self._is_due(STATE_TROUBLE) and self._can_cut_wal():
             self._cut_wal()
         elif ready:
             self._write_blocks([BlockJob.gather(self._tables[interval], number) for interval, number in ready])
+        elif self._archive is not None and self._to_archive is not None and self._is_due(ARCHIVE_TROUBLE):
+            self._archive_window(self._archive, *self._to_archive)
+
+    def _is_due(self, trouble: str) -> bool:
+        """Whether work that may have failed is to be done (again)."""
+        return monotonic() >= self._retry_at.get(trouble, 0.0)
+
+    def _can_cut_wal(self) -> bool:
+        # Blocks of dropped windows go first: the log tells that they must not come back.
+        return not self._outdated and self._wal.can_delete_before(self._first_needed())
 
     def _ready(self) -> list[tuple[int, int]]:
         """Windows that can be written: sealed in all tables, or to be written early."""
@@ -339,7 +376,7 @@ class DiskKeeper:
                 else:  # dropped meanwhile
                     self._outdated.append(block.path)
 
-        self._start(work, finish, "blocks cannot be written")
+        self._start(work, finish, BLOCKS_TROUBLE)
 
     def _cut_wal(self) -> None:
         state, needed = self._series_state(), self._first_needed()
@@ -351,17 +388,19 @@ class DiskKeeper:
         def finish() -> None:
             self._wal.delete_before(needed)
 
-        self._start(work, finish, "the state cannot be written")
+        self._start(work, finish, STATE_TROUBLE)
 
-    def _archive_next(self, archive: Archive, interval: int, number: int) -> None:
-        if self._running is not None or monotonic() < self._retry_at:
-            return
+    def _archive_window(self, archive: Archive, interval: int, number: int) -> None:
         tables, reader = self._tables[interval], self._store.reader()
-        self._start(
-            lambda: archive.write(self._store.tree, reader, tables, number),
-            lambda: self._drop(interval, {number}),
-            "windows cannot be archived",
-        )
+
+        def work() -> None:
+            archive.write(self._store.tree, reader, tables, number)
+
+        def finish() -> None:
+            self._log_dropped(interval, {number})
+            self._drop(interval, {number})
+
+        self._start(work, finish, ARCHIVE_TROUBLE)
 
     def _first_needed(self) -> int:
         """The first WAL record that may hold a sample which is in no block."""

@@ -65,6 +65,7 @@ def open_disk(
         wal,
         damage,
         recovery.blocks,
+        recovery.outdated,
         wal_bytes=checkpoints.wal_bytes,
         memory_cap_bytes=config.memory_cap_bytes,
         archive=Archive(Path(archive.directory))

@@ -8,6 +8,7 @@ So records can be repeated without harm, and a value that was written over long 
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic
 from typing import Final
 
@@ -19,12 +20,12 @@ from ccms_server.durability.catalogue import Catalogue
 from ccms_server.durability.damage import Damage, DamageLog
 from ccms_server.durability.directory import StoreDirectory
 from ccms_server.durability.records import Record
-from ccms_server.durability.sample_codec import FLOORS, SAMPLES, decode, decode_floors
+from ccms_server.durability.sample_codec import DROPPED, FLOORS, SAMPLES, decode, decode_dropped, decode_floors
 from ccms_server.durability.state import SeriesState, load_state
 from ccms_server.durability.wal import Wal
 from ccms_server.store.append import Placement
 from ccms_server.store.layout import WINDOW_BITS
-from ccms_server.store.store import Store
+from ccms_server.store.store import Reserved, Store
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Recovery:
 
     Attributes:
         blocks: The block of each window that has one, by interval in seconds and number of the window.
+        outdated: Files of blocks whose windows were dropped; they are to be deleted.
         samples: Samples replayed so far.
     """
 
@@ -59,20 +61,22 @@ class Recovery:
             OSError: One of them cannot be read.
         """
         self.blocks: dict[tuple[int, int], Block] = {}
+        self.outdated: list[Path] = []
         self.samples = 0
+        self._n_series = 0  # ids that were given away, as far as is known
         self._store = store
         self._catalogue = catalogue
         self._wal = wal
         self._damage = damage
         wal.check_versions()
         self._state = load_state(directory.state, damage)
-        self._unknown_series = 0  # ids that samples in the WAL have, but nobody knows: all below it
+        self._unreadable: list[Path] = []
         self._stored: dict[tuple[int, int], int] = {}  # by band and window: the last record in its stored tile
         for path in sorted(directory.blocks.glob(f"*/*{BLOCK_SUFFIX}")):
             try:
                 block = Block.open(path, damage)
             except DamagedFileError:
-                path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
+                self._unreadable.append(path)
                 continue
             self.blocks[block.interval, block.window] = block
         self._newest_stored = max((block.number for block in self.blocks.values()), default=0)
@@ -84,9 +88,15 @@ class Recovery:
             OSError: The disk refuses.
         """
         begin = monotonic()
+        for path in self._unreadable:  # out of the way of the next block of the same window
+            path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
         self._catalogue.mend()
         state = self._state or SeriesState(0, 0, {})
         self._store.restore_series(self._catalogue.restore())
+        self._n_series = max(state.n_series, self._store.n_series)
+        is_whole = self._catalogue.is_whole and self._n_series == self._store.n_series
+        if not is_whole:
+            self._store.reserve(Reserved(self._n_series, 0))
         self._store.on_registered = self._catalogue.add
         self._store.set_series_columns(state.columns)
         yield
@@ -102,9 +112,8 @@ class Recovery:
         yield from self._replay(begin)
         if self._damage.count > damaged_before:
             yield from self._find_out()  # what the lost records told of the series
-        if self._catalogue.lost_records or state.n_series > self._store.n_series or self._unknown_series:
-            n_bands = max((int(block.bands().max(initial=-1)) + 1 for block in self.blocks.values()), default=0)
-            self._store.reserve(max(state.n_series, self._unknown_series), n_bands)
+        if not is_whole or self._n_series > self._store.n_series:
+            self._reserve()
         self._store.trim()
         self._store.log_number = max(last, self._wal.last_number)
         self._wal.open(self._store.log_number + 1)
@@ -116,6 +125,16 @@ class Recovery:
             f"{self.samples:,}",
             f"; {self._damage.count:,} damaged places" if self._damage.count else "",
         )
+
+    def _reserve(self) -> None:
+        """Sees to it that new series get nothing that lost ones had: neither ids nor rows."""
+        bands = [block.bands() for block in self.blocks.values()]
+        n_bands = max((int(tiles[-1]) + 1 for tiles in bands if len(tiles)), default=0)
+        self._catalogue.reserve(self._store.reserve(Reserved(self._n_series, n_bands)))
+        try:
+            self._catalogue.save()
+        except OSError as error:
+            logger.error("what series have lost cannot be noted: %s; it is tried again with the next series", error)
 
     def _find_out(self) -> Iterator[None]:
         """Reads all blocks, because what is known of the series was lost."""
@@ -153,7 +172,7 @@ class Recovery:
             if not known.all():
                 what = f"{(~known).sum():,} samples of series that the catalogue has lost"
                 self._damage.add(Damage(record.path, record.offset, len(record.payload), what))
-                self._unknown_series = max(self._unknown_series, int(placed.series.max()) + 1)
+                self._n_series = max(self._n_series, int(placed.series.max()) + 1)
                 placed = placed.some(known)
             self.samples += len(placed.series)
             covered = self._covered(placed, record.number)
@@ -165,13 +184,30 @@ class Recovery:
             series, slots = decode_floors(record.payload)
             known = self._store.is_known(series)
             self._store.set_floors(series[known], slots[known])
+        elif record.kind == DROPPED:
+            self._drop(*decode_dropped(record.payload), record.number)
         else:
             raise ValueError(f"record of unknown kind {record.kind}")
+
+    def _drop(self, interval: int, first_kept: int, record: int) -> None:
+        """Drops windows again, that have come back with their block, or with records before the one that drops them."""
+        newer = {
+            number for (_, number), block in self.blocks.items() if block.interval == interval and block.number > record
+        }
+        for table in self._store.tables:
+            if table.metric.interval == interval:
+                gone = [number for number in table.windows if number < first_kept and number not in newer]
+                if gone:
+                    self._store.drop(table, gone)
+        for key, block in list(self.blocks.items()):
+            if block.interval == interval and block.window < first_kept and block.window not in newer:
+                self.outdated.append(block.path)
+                del self.blocks[key]
 
     def _covered(self, placed: Placement, record: int) -> NDArray[np.bool_]:
         """Which samples are in a stored tile already: bool array of shape (n_samples,)."""
         covered = np.zeros(len(placed.series), np.bool_)
-        if record > self._newest_stored:
+        if record > self._newest_stored or not len(covered):
             return covered
         bands = self._store.bands_of(placed.series)
         windows = placed.slots >> WINDOW_BITS

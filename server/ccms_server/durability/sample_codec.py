@@ -18,8 +18,11 @@ and the highest bit set in all but the last; zigzag of x is 2 x, or -2 x - 1 if 
 in 64 bits. A value is written as a decimal only if the division, which rounds correctly, gives all its bits.
 
 A record of floors, the first slots that series accept, is plain arrays: i32[n] ids, i64[n] slots.
+
+A record of dropped windows: u32 interval in seconds, u32 0, i64 number of the first window that is kept.
 """
 
+import struct
 from typing import Final
 
 import numpy as np
@@ -34,6 +37,8 @@ SAMPLES: Final = 1
 """Kind of a record that holds samples."""
 FLOORS: Final = 2
 """Kind of a record that holds floors."""
+DROPPED: Final = 3
+"""Kind of a record that tells which windows were dropped."""
 
 VARINT_BYTES_MAX: Final = 10
 SAMPLE_BYTES_MAX: Final = 4 * VARINT_BYTES_MAX + 9
@@ -117,6 +122,26 @@ def decode_floors(buffer: bytes | memoryview) -> tuple[NDArray[np.int32], NDArra
         raise ValueError("no whole number of floors")
     series = np.frombuffer(buffer, "<i4", n_series).astype(np.int32)
     return series, np.frombuffer(buffer, "<i8", n_series, 4 * n_series).astype(np.int64)
+
+
+_DROPPED: Final = struct.Struct("<I4xq")
+
+
+def encode_dropped(interval: int, first_kept: int) -> bytes:
+    """Encodes that all windows of metrics of an interval, in seconds, before one of them were dropped."""
+    return _DROPPED.pack(interval, first_kept)
+
+
+def decode_dropped(buffer: bytes | memoryview) -> tuple[int, int]:
+    """What was given to `encode_dropped`.
+
+    Raises:
+        ValueError: The length is impossible.
+    """
+    if len(buffer) != _DROPPED.size:
+        raise ValueError("no dropped windows")
+    interval, first_kept = _DROPPED.unpack(buffer)
+    return interval, first_kept
 
 
 @kernel

@@ -194,7 +194,8 @@ def put_samples(
         if is_new_in_window:
             if rows.phase[row] != PHASE_UNSET and rows.phase[row] != phase:
                 rows.rephased[row] = True
-            rows.phase[row] = phase
+            if not is_in_tiles or slot > rows.last_slot[row]:  # a late one does not tell the phase of now
+                rows.phase[row] = phase
         if slot < rows.floor_slot[row]:  # freed since it was placed, as can be when a log is replayed
             continue
         if slot > rows.last_slot[row]:

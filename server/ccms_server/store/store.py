@@ -85,6 +85,15 @@ class SeriesRow(NamedTuple):
     lane: int
 
 
+class Reserved(NamedTuple):
+    """What new series must not get, because it belonged to series that are lost."""
+
+    n_series: int
+    """Ids before this one."""
+    n_bands: int
+    """Bands before this one, all rows of them."""
+
+
 class Store:
     """Tree, tables and tiles of all metrics.
 
@@ -193,10 +202,17 @@ class Store:
             self.on_registered(row)
         return row.series
 
-    def restore_series(self, rows: Iterable[SeriesRow]) -> None:
-        """Registers series in the rows they had before, in an empty store; by id, some may be missing."""
+    def restore_series(self, rows: Iterable[SeriesRow | Reserved]) -> None:
+        """Registers series in the rows they had before, in an empty store.
+
+        Args:
+            rows: The series, by id, some may be missing; and what was reserved before the next one was registered.
+        """
         assert self._series.count == 0, "series are restored first"
         for row in rows:
+            if isinstance(row, Reserved):
+                self.reserve(row)
+                continue
             while self._series.count < row.series:
                 self._series.add_lost()
             while self._bands.count <= row.band:
@@ -209,20 +225,16 @@ class Store:
             self._series.add(row.band, row.lane)
             self._hang_up(row)
 
-    def reserve(self, n_series: int, n_bands: int) -> None:
-        """Lets new series have no number and no row of series that were lost: samples of those may turn up.
-
-        Args:
-            n_series: Ids that were given away, at least.
-            n_bands: Bands that there were, at least.
-        """
-        while self._series.count < n_series:
+    def reserve(self, reserved: Reserved) -> Reserved:
+        """Gives new series neither ids nor rows that lost ones may have had; returns all that is taken now."""
+        while self._series.count < reserved.n_series:
             self._series.add_lost()
-        while self._bands.count < n_bands:
-            self._bands.add(0, self.tables[0].metric.interval)
+        while self._bands.count < reserved.n_bands:
+            self._bands.add(0, 1)
         for table in self.tables:
             if table.bands:
                 self._bands.columns.rows[table.bands[-1]] = TILE_ROWS
+        return Reserved(self._series.count, self._bands.count)
 
     def _hang_up(self, row: SeriesRow) -> None:
         """Makes a series known to its band and to the tree."""
@@ -425,7 +437,8 @@ class Store:
     def note_tile(self, table: MetricTable, number: int, band: int, tile: SealedTile) -> None:
         """Finds out again what is known of the series of a tile: their phases and where they begin and end."""
         columns, rows = self._series.columns, self._bands.columns.series[band, : tile.n_rows]
-        present = ~np.isnan(tile.read_all())
+        slots = (number << WINDOW_BITS) + np.arange(WINDOW_SLOTS)
+        present = ~np.isnan(tile.read_all()) & (slots >= columns.floor_slot[rows, None])
         is_filled = present.any(axis=1) & (rows >= 0)
         series, present = rows[is_filled], present[is_filled]
         phases = tile.read_phases()[is_filled]
