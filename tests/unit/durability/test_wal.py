@@ -13,7 +13,7 @@ import pytest
 
 from ccms_server.durability.damage import DamageLog
 from ccms_server.durability.records import HEAD_BYTES, HEADER_BYTES, file_header, frame
-from ccms_server.durability.wal import MAGIC, SYNC_ALWAYS, VERSION, Wal
+from ccms_server.durability.wal import MAGIC, RESERVED_BYTES, SYNC_ALWAYS, VERSION, Wal
 from ccms_server.errors import NewerFormatError
 
 SEGMENT_BYTES = 130
@@ -289,10 +289,10 @@ def test_a_newer_segment_is_refused_before_anything_is_touched(tmp_path, written
 @pytest.mark.parametrize("committed", [0, 1, 4])
 def test_a_commit_that_does_not_fit_leaves_no_trace(tmp_path, committed, short_by):
     """The real thing: the system writes up to the limit, and refuses the rest."""
-    # One byte more than what is committed is reserved: it stays in one segment, and what follows makes that grow.
+    # A segment has room for one byte more than what is committed.
     reserved = HEADER_BYTES + 1 + sum(HEAD_BYTES + len(payload) for payload in PAYLOADS[:committed])
     wal = filled(tmp_path, PAYLOADS[:committed], segment_bytes=reserved, sync_seconds=SYNC_ALWAYS)
-    before = [path.read_bytes()[:-1] for path in files(tmp_path)]
+    before = [path.read_bytes().rstrip(b"\0") for path in files(tmp_path)]
     size = max([0, *map(len, before)]) + 3000 - short_by
     for _ in range(3):
         with file_size_limit(max(size, 0)), pytest.raises(OSError, match="File too large") as caught:
@@ -466,9 +466,9 @@ def test_another_thread_may_sync_while_segments_come_and_go(tmp_path):
 
 
 def test_space_is_reserved_and_given_back(tmp_path):
-    wal = filled(tmp_path, PAYLOADS[:2], segment_bytes=1 << 20)
+    wal = filled(tmp_path, PAYLOADS[:2], segment_bytes=1 << 22, sync_seconds=SYNC_ALWAYS)
     [path] = files(tmp_path)
-    assert path.stat().st_size == 1 << 20
+    assert path.stat().st_size == RESERVED_BYTES
     assert wal.bytes < 500
     left = tmp_path.with_name("left")
     shutil.copytree(tmp_path, left)  # what a crash leaves
@@ -481,6 +481,6 @@ def test_space_is_reserved_and_given_back(tmp_path):
 
 def test_a_disk_without_room_to_reserve_is_written_all_the_same(tmp_path):
     with file_size_limit(1 << 16):
-        wal = filled(tmp_path, PAYLOADS[:2], segment_bytes=1 << 20)
+        wal = filled(tmp_path, PAYLOADS[:2], segment_bytes=1 << 20, sync_seconds=SYNC_ALWAYS)
     wal.close()
     assert replayed(tmp_path) == (EXPECTED[:2], 0)
