@@ -15,6 +15,9 @@ from helpers.waiting import eventually
 
 from ccms_server.store.layout import WINDOW_SLOTS
 
+SEGMENTS_LEFT = 2
+"""Of the WAL: the one that is written, and perhaps one that begins with samples in blocks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Restart:
@@ -67,10 +70,11 @@ async def restart(*, hosts: int, steps: int) -> Restart:
             port, pid = urlsplit(server.rest.base_url).port or 0, server.process.pid
             done = await asyncio.to_thread(load.over_http, port, pid, hosts=hosts, steps=steps, hosts_per_batch=10)
 
-            def full_windows_are_in_blocks() -> bool:
-                return len(list(directory.rglob("*.block"))) >= steps // WINDOW_SLOTS
+            def is_settled() -> bool:
+                n_blocks, n_segments = len(list(directory.rglob("*.block"))), len(list(directory.rglob("*.wal")))
+                return n_blocks >= steps // WINDOW_SLOTS and n_segments <= SEGMENTS_LEFT
 
-            await eventually(full_windows_are_in_blocks, "full windows are in blocks")
+            await eventually(is_settled, "full windows are in blocks, and the WAL is cut")
             before = load.rss_megabytes(pid)
             server.process.kill()
             await server.process.wait()
