@@ -1,4 +1,4 @@
-"""Imports point one way: gateway, rpc, NATS -> service -> ingest, query -> store; what lies behind stays unknown."""
+"""Imports point one way: gateway, rpc, NATS -> service -> ingest, query -> store <- durability; the rest is unknown."""
 
 import ast
 from pathlib import Path
@@ -26,6 +26,9 @@ def imports(folder):
     [
         ("server/ccms_server/store", ["asyncio", "google", "grpc", "aiohttp", "nats", "time", "datetime", "socket"]),
         ("server/ccms_server/store", ["ccms_server.ingest", "ccms_server.service", "ccms_server.config", "ccms."]),
+        ("server/ccms_server/durability", ["asyncio", "grpc", "google", "aiohttp", "nats", "ccms.", "ccms_server.rpc"]),
+        ("server/ccms_server/durability", ["ccms_server.service", "ccms_server.ingest"]),
+        ("server/ccms_server/store", ["ccms_server.durability", "os", "pathlib"]),
         ("server/ccms_server/ingest", ["grpc", "google", "aiohttp", "ccms.", "ccms_server.rpc", "ccms_server.service"]),
         ("server/ccms_server/rpc", ["aiohttp", "nats", "ccms_server.store", "ccms_gateway"]),
         ("gateway/ccms_gateway", ["grpc", "nats", "ccms_server.store", "ccms_server.service", "ccms_server.ingest"]),
