@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from ccms_server.__main__ import main
-from ccms_server.durability import disk_keeper
+from ccms_server.durability import disk_keeper, wal
 from ccms_server.ingest import writer
 
 CALLS = {
@@ -65,7 +65,8 @@ def _run():
     arguments, rest = parser.parse_known_args()
     if arguments.hurry:
         writer.MAINTENANCE_INTERVAL_SECONDS = arguments.hurry
-        disk_keeper.RETRY_SECONDS = arguments.hurry
+        disk_keeper.DISK_RETRY_SECONDS = arguments.hurry
+        wal.RESERVED_BYTES = 4096  # so that records go beyond it
     if arguments.kind:
         point = CrashPoint(arguments.after, arguments.armed)
         for name in CALLS[arguments.kind]:

@@ -192,7 +192,7 @@ def test_what_the_wal_still_has_of_an_archived_window_does_not_replace_its_archi
     archived.write(0, range(100))
     archived.write(1, range(100))
     archived.durable.seal_and_store()
-    archived.durable.keeper._wal._leave_segment()
+    archived.durable.keeper._wal._leave_segment(archived.durable.keeper._wal._segments[-1])
     archived.durable.settle()  # the WAL is cut: the samples above are in blocks alone
     archived.write(0, [7, 130])  # late
     archived.durable.seal_and_store()

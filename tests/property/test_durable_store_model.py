@@ -8,11 +8,14 @@ from helpers.store_model import FOREVER, INTERVAL, StoreAgainstModel
 from hypothesis import settings
 from hypothesis.stateful import rule
 
+from ccms_server.durability import wal
+
 METRICS = {"m": {"frequency": INTERVAL, "aggregation": "sum"}}
 
 
 class DurableStoreAgainstModel(StoreAgainstModel):
     def new_store(self):
+        self.written_ahead, wal.RESERVED_BYTES = wal.RESERVED_BYTES, 64  # so that records go beyond it
         self.scratch = tempfile.TemporaryDirectory()
         self.open(Path(self.scratch.name) / "0")
         return self.durable.store
@@ -62,6 +65,7 @@ class DurableStoreAgainstModel(StoreAgainstModel):
         self.open(left)
 
     def teardown(self):
+        wal.RESERVED_BYTES = self.written_ahead
         self.durable.close()
         self.scratch.cleanup()
 

@@ -33,17 +33,18 @@ from ccms_server.store.table import MetricTable
 
 logger = logging.getLogger(__name__)
 
-RETRY_SECONDS: Final = 5.0
+DISK_RETRY_SECONDS: Final = 5.0
 """Pause after the disk refused something."""
 RELEASE_INTERVAL_SECONDS: Final = 600.0
 """What was read of blocks is given back this often; what is still asked for is mapped again in a moment."""
 CAP_INTERVAL_SECONDS: Final = 60.0
 """Open windows are sealed for lack of memory at most this often: they open again with the next sample."""
 WINDOWS_AT_ONCE_MAX: Final = 64
-"""Blocks written in one piece of work."""
+TILES_AT_ONCE_MAX: Final = 4096
+"""New tiles in blocks that are written in one piece of work, but for the last one: adopting them holds up samples."""
 
 BLOCKS_TROUBLE: Final = "blocks cannot be written"
-STATE_TROUBLE: Final = "the state cannot be written"
+CUT_TROUBLE: Final = "the WAL cannot be cut"
 ARCHIVE_TROUBLE: Final = "windows cannot be archived"
 
 
@@ -101,7 +102,6 @@ class DiskKeeper:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._running: tuple[Future[None], Callable[[], None], str] | None = None
         self._trouble: dict[str, str] = {}  # what the disk refuses, and why
-        self._is_wal_full = wal.bytes > 2 * wal_bytes
         self._has_logged = False
         self._outdated = outdated  # files to delete
         self._retry_at: dict[str, float] = {}  # by trouble: when what the disk refused is tried again
@@ -158,7 +158,7 @@ class DiskKeeper:
 
     def _log(self, kind: int, payload: bytes) -> int:
         """Appends to the WAL; returns the number of the record."""
-        if self._is_wal_full:
+        if self._wal.bytes > 2 * self._wal_bytes_max:
             reasons = [f"{what} ({why})" for what, why in self._trouble.items()] or ["blocks are written too slowly"]
             raise DiskUnavailableError(f"the WAL has grown to {self._wal.bytes:,} bytes: {'; '.join(reasons)}")
         try:
@@ -172,7 +172,9 @@ class DiskKeeper:
         return number
 
     def _note_trouble(self, what: str, error: BaseException) -> None:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        reason = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
         if self._trouble.get(what) != reason:
             logger.error("%s: %s; trying again until it works", what, reason)
         self._trouble[what] = reason
@@ -186,7 +188,6 @@ class DiskKeeper:
     def maintain(self, oldest: int) -> Iterator[None]:
         """See `Keeper`."""
         self._finish()
-        self._is_wal_full = self._wal.bytes > 2 * self._wal_bytes_max
         self._delete_outdated()
         yield from self._expire(oldest)
         yield from self._store.seal_quiet()
@@ -205,7 +206,8 @@ class DiskKeeper:
             if not expired:
                 continue
             if self._archive is not None:
-                self._to_archive = interval, min(expired)
+                oldest_first = [(interval, min(expired)), *([self._to_archive] if self._to_archive else [])]
+                self._to_archive = min(oldest_first, key=lambda window: window[0] * window[1])
                 continue
             try:
                 self._log_dropped(interval, expired)
@@ -222,6 +224,8 @@ class DiskKeeper:
         Without it, a start would find these, and make an archive of them in place of the whole one.
         """
         self._store.log_number = self._wal.commit(DROPPED, [encode_dropped(interval, max(expired) + 1)])
+        self._has_logged = True
+        self._wal.sync()  # whatever `sync` says: their blocks are deleted next, durably
 
     def _drop(self, interval: int, expired: set[int]) -> None:
         for table in self._tables[interval]:
@@ -237,12 +241,11 @@ class DiskKeeper:
     def _delete_outdated(self) -> None:
         """Deletes the files of windows that were dropped."""
         try:
-            while self._outdated:
-                path = self._outdated[-1]
+            for path in self._outdated:
                 path.unlink(missing_ok=True)
-                if path.parent.exists():
-                    fsync_directory(path.parent)
-                self._outdated.pop()
+            for directory in {path.parent for path in self._outdated if path.parent.exists()}:
+                fsync_directory(directory)  # once for all: each takes as long as a disk needs
+            self._outdated.clear()
         except OSError as error:
             self._note_trouble("blocks past the retention cannot be deleted", error)
         else:
@@ -309,7 +312,7 @@ class DiskKeeper:
         if not isinstance(error, OSError):
             logger.error("%s", trouble, exc_info=error)
         self._note_trouble(trouble, error)
-        self._retry_at[trouble] = monotonic() + RETRY_SECONDS
+        self._retry_at[trouble] = monotonic() + DISK_RETRY_SECONDS
 
     @property
     def is_idle(self) -> bool:
@@ -330,10 +333,15 @@ class DiskKeeper:
             return
         ready = self._ready() if self._is_due(BLOCKS_TROUBLE) else []
         is_urgent = self._wal.bytes > self._wal_bytes_max // 2
-        if (is_urgent or not ready) and self._is_due(STATE_TROUBLE) and self._can_cut_wal():
+        if (is_urgent or not ready) and self._is_due(CUT_TROUBLE) and self._can_cut_wal():
             self._cut_wal()
         elif ready:
-            self._write_blocks([BlockJob.gather(self._tables[interval], number) for interval, number in ready])
+            jobs: list[BlockJob] = []
+            for interval, number in ready:
+                jobs.append(BlockJob.gather(self._tables[interval], number))
+                if sum(job.n_tiles for job in jobs) > TILES_AT_ONCE_MAX or len(jobs) == WINDOWS_AT_ONCE_MAX:
+                    break
+            self._write_blocks(jobs)
         elif self._archive is not None and self._to_archive is not None and self._is_due(ARCHIVE_TROUBLE):
             self._archive_window(self._archive, *self._to_archive)
 
@@ -356,7 +364,9 @@ class DiskKeeper:
                 for number in sorted(unstored)
                 if number not in unsealed or (interval, number) in self._early
             ]
-        return ready[:WINDOWS_AT_ONCE_MAX]
+        if self._outdated:  # the file of a window that came back must not be deleted with its predecessor
+            ready = [key for key in ready if block_path(self._directory.blocks, *key) not in self._outdated]
+        return ready
 
     def _write_blocks(self, jobs: Sequence[BlockJob]) -> None:
         written: dict[BlockJob, Block] = {}
@@ -388,7 +398,7 @@ class DiskKeeper:
         def finish() -> None:
             self._wal.delete_before(needed)
 
-        self._start(work, finish, STATE_TROUBLE)
+        self._start(work, finish, CUT_TROUBLE)
 
     def _archive_window(self, archive: Archive, interval: int, number: int) -> None:
         tables, reader = self._tables[interval], self._store.reader()
@@ -408,7 +418,7 @@ class DiskKeeper:
         needed = self._store.log_number + 1
         for table in self._store.tables:
             for number in table.unstored:
-                needed = min(needed, *table.windows[number].unstored.values(), needed)
+                needed = min(needed, min(table.windows[number].unstored.values(), default=needed))
         return needed
 
     def _series_state(self) -> SeriesState:
@@ -417,6 +427,9 @@ class DiskKeeper:
 
 
 def resident_bytes() -> int:
-    """Memory this process has in use."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    """Memory this process has in use; 0 when the system does not tell, for want of descriptors."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
     return pages * os.sysconf("SC_PAGE_SIZE")

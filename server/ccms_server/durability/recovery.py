@@ -23,6 +23,7 @@ from ccms_server.durability.records import Record
 from ccms_server.durability.sample_codec import DROPPED, FLOORS, SAMPLES, decode, decode_dropped, decode_floors
 from ccms_server.durability.state import SeriesState, load_state
 from ccms_server.durability.wal import Wal
+from ccms_server.notify import notify
 from ccms_server.store.append import Placement
 from ccms_server.store.layout import WINDOW_BITS
 from ccms_server.store.store import Reserved, Store
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS: Final = 2.0
 """Long replays say how far they are, this often."""
+EXTENDED_MICROSECONDS: Final = 60_000_000
+"""Time that systemd is asked for, each time."""
 BLOCK_SUFFIX: Final = ".block"
 DAMAGED_SUFFIX: Final = ".damaged"
 
@@ -79,6 +82,7 @@ class Recovery:
                 self._unreadable.append(path)
                 continue
             self.blocks[block.interval, block.window] = block
+        self._phases_known = 0  # the last record whose phases the state has
         self._newest_stored = max((block.number for block in self.blocks.values()), default=0)
 
     def run(self) -> Iterator[None]:
@@ -99,6 +103,7 @@ class Recovery:
             self._store.reserve(Reserved(self._n_series, 0))
         self._store.on_registered = self._catalogue.add
         self._store.set_series_columns(state.columns)
+        self._phases_known = state.number if "phase" in state.columns else 0
         yield
         for (interval, number), block in self.blocks.items():
             self._store.attach(interval, number, block)
@@ -147,7 +152,7 @@ class Recovery:
                     tile = block.tile(band)
                     if tile is not None:
                         self._store.note_tile(table, number, band, tile)
-                yield
+                    yield
 
     # --- the WAL
 
@@ -161,6 +166,7 @@ class Recovery:
             if monotonic() >= next_progress:
                 next_progress = monotonic() + PROGRESS_SECONDS
                 rate = self.samples / (monotonic() - begin)
+                notify(f"EXTEND_TIMEOUT_USEC={EXTENDED_MICROSECONDS}")
                 logger.info("replaying the WAL: %s samples so far, %s a second", f"{self.samples:,}", f"{rate:,.0f}")
             yield
 
@@ -179,7 +185,8 @@ class Recovery:
             if covered.any():
                 self._store.note(placed.some(covered))
                 placed = placed.some(~covered)
-            self._store.put(placed)
+            # What the state knows already would set phases back to those of long ago.
+            self._store.put(placed, takes_phases=record.number > self._phases_known)
         elif record.kind == FLOORS:
             series, slots = decode_floors(record.payload)
             known = self._store.is_known(series)

@@ -91,7 +91,8 @@ class Wal:
         paths = sorted(path for path in directory.glob("*.wal") if _NAME.fullmatch(path.name))
         self._segments = [Segment(path, int(path.stem), path.stat().st_size) for path in paths]
         self._fd: int | None = None  # of the last segment, if it is being written
-        self._reserved = 0  # bytes of that segment that are written ahead
+        self._reserved = 0  # up to where that segment is written ahead
+        self._is_doubtful = False  # a sync of it failed: the system may have dropped what it holds
         self._lock = Lock()  # of the descriptors: one is not closed while it is being copied
         self._sync_lock = Lock()  # a sync that finds nothing to do must not return before one that does it
         self._unsynced: list[int] = []  # descriptors of full segments
@@ -178,8 +179,8 @@ class Wal:
         """
         number = self.last_number + 1
         buffers = frame(number, kind, parts)
-        if self._fd is not None and self._segments[-1].bytes >= self._segment_bytes:
-            self._leave_segment()
+        if self._fd is not None and (self._is_doubtful or self._segments[-1].bytes >= self._segment_bytes):
+            self._leave_segment(self._segments[-1])
         fd = self._begin_segment(number) if self._fd is None else self._fd
         segment = self._segments[-1]
         is_new = segment.bytes == 0
@@ -214,22 +215,27 @@ class Wal:
 
         A sync that finds nothing but data to write takes two thirds of the time. (Space that was only set aside does
         not help: that it is used now is written, too.) Where zeros are refused, the file grows.
+
+        Args:
+            fd: Of the file.
+            end: Where the record that is about to be written will end; zeros go behind it, never where records are.
         """
         if self.sync_seconds == SYNC_ALWAYS and end > self._reserved:
             zeros = min(RESERVED_BYTES, self._segment_bytes)
             with suppress(OSError):
-                os.pwrite(fd, bytes(zeros), self._reserved)
-            self._reserved += zeros
+                os.pwrite(fd, bytes(zeros), end)
+            self._reserved = end + zeros
 
-    def _leave_segment(self, *, is_synced: bool = False) -> None:
+    def _leave_segment(self, segment: Segment) -> None:
         """Ends the segment that is being written; its descriptor is kept until it has been synced."""
         with self._lock:
             fd, self._fd = self._fd, None
             assert fd is not None, "there is one"
-            if self._segments and os.fstat(fd).st_size > (size := self._segments[-1].bytes) > 0:
+            self._is_doubtful = False
+            if segment.bytes and os.fstat(fd).st_size > segment.bytes:
                 with suppress(OSError):  # the rest of what was reserved; replay knows what to make of it
-                    os.ftruncate(fd, size)
-            if is_synced or self._synced_number >= self.last_number:
+                    os.ftruncate(fd, segment.bytes)
+            if not segment.bytes or self._synced_number >= self.last_number:
                 os.close(fd)
             else:
                 self._unsynced.append(fd)
@@ -244,7 +250,7 @@ class Wal:
                 segment.path.unlink()
         except OSError as error:
             logger.warning("%s: what a failed commit left stays there, to be passed over: %s", segment.path, error)
-        self._leave_segment(is_synced=segment.bytes == 0)
+        self._leave_segment(segment)
 
     def sync(self) -> None:
         """Makes all commits so far durable; any thread may call it.
@@ -263,6 +269,9 @@ class Wal:
             try:
                 for fd in descriptors:
                     os.fdatasync(fd)
+            except OSError:
+                self._is_doubtful = True
+                raise
             finally:
                 for fd in descriptors:
                     os.close(fd)
@@ -323,7 +332,7 @@ class Wal:
             self.sync()
         finally:
             if self._fd is not None:
-                self._leave_segment()
+                self._leave_segment(self._segments[-1])
             with self._lock:
                 for fd in self._unsynced:
                     os.close(fd)

@@ -45,7 +45,7 @@ MAINTENANCE_SLICE_SECONDS: Final = 0.01
 PENDING_OVERHEAD_BYTES: Final = 256
 """What a waiting batch or column takes beside its payload."""
 
-RETRY_SECONDS: Final = 0.5
+SUBSCRIPTION_RETRY_SECONDS: Final = 0.5
 """Pause before batches of subscriptions that the disk did not take are tried again."""
 
 LOG_INTERVAL_SECONDS: Final = 10.0
@@ -227,7 +227,7 @@ class Writer:
                     is_disk_unavailable = self._finish(self._batch, outcomes)
                     self._batch = []
                     if is_disk_unavailable:  # maintenance goes on: it may be what makes room
-                        retry_at = loop.time() + RETRY_SECONDS
+                        retry_at = loop.time() + SUBSCRIPTION_RETRY_SECONDS
                 if self._keeper.is_sync_due:
                     await loop.run_in_executor(self._thread, self._keeper.sync_if_due)
                 if maintenance is None and loop.time() >= next_maintenance:
@@ -292,6 +292,8 @@ class Writer:
                     self._unheard.merge(outcome)
             elif isinstance(outcome, Exception):
                 self.counters.failed += 1
+                if isinstance(outcome, DiskUnavailableError) and pending.done is None:
+                    logger.error("a batch of a subscription is lost: %s", outcome.reason)
             if pending.done is None or pending.done.done():  # nobody waits, or the sender went away
                 continue
             if isinstance(outcome, Exception):

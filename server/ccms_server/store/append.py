@@ -155,6 +155,7 @@ def place_samples(
 def put_samples(
     placed: Placement,
     is_in_tiles: bool,
+    takes_phases: bool,
     clock: int,
     rows: SeriesColumns,
     bands: BandColumns,
@@ -166,6 +167,7 @@ def put_samples(
     Args:
         placed: The samples.
         is_in_tiles: Only let the series know of the samples: their tiles hold them already.
+        takes_phases: Whether the phase of a window that begins is that of its series from now on.
         clock: The store's sample counter, kept as the time of the tiles' last write.
         rows: What is known of each series.
         bands: What is known of each band.
@@ -191,7 +193,7 @@ def put_samples(
                 tiles.samples[tile] += 1
             tiles.values[tile, column, lane] = bits[i] ^ MISSING_BITS
             tiles.touched[tile] = clock
-        if is_new_in_window:
+        if is_new_in_window and (takes_phases or rows.phase[row] == PHASE_UNSET):
             if rows.phase[row] != PHASE_UNSET and rows.phase[row] != phase:
                 rows.rephased[row] = True
             if not is_in_tiles or slot > rows.last_slot[row]:  # a late one does not tell the phase of now

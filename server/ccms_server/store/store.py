@@ -314,21 +314,27 @@ class Store:
         n_placed = int(progress[PLACED])
         return (room if n_placed == n_samples else room.some(slice(n_placed))), outcome
 
-    def put(self, placed: Placement) -> None:
-        """Writes samples to the places they were given; readers see them from now on."""
-        self._put(placed, is_in_tiles=False)
+    def put(self, placed: Placement, *, takes_phases: bool = True) -> None:
+        """Writes samples to the places they were given; readers see them from now on.
+
+        Args:
+            placed: The samples.
+            takes_phases: Whether the phase of a window that begins is that of its series from now on.
+        """
+        self._put(placed, is_in_tiles=False, takes_phases=takes_phases)
 
     def note(self, placed: Placement) -> None:
         """Lets the series know of samples whose tiles are restored otherwise."""
-        self._put(placed, is_in_tiles=True)
+        self._put(placed, is_in_tiles=True, takes_phases=True)
 
-    def _put(self, placed: Placement, *, is_in_tiles: bool) -> None:
+    def _put(self, placed: Placement, *, is_in_tiles: bool, takes_phases: bool) -> None:
         progress = np.zeros(PROGRESS_LENGTH, np.int64)
         try:
             while True:
                 put_samples(
                     placed,
                     is_in_tiles,
+                    takes_phases,
                     self._samples_taken,
                     self._series.columns,
                     self._bands.columns,

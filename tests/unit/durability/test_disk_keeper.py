@@ -153,7 +153,7 @@ def test_a_window_that_is_opened_again_while_its_block_is_written_stays_in_the_l
     kept.maintain()
     assert kept.keeper._first_needed() == number
     kept.check()
-    kept.wal._leave_segment()
+    kept.wal._leave_segment(kept.wal._segments[-1])
     kept.write("load", THREADS[:1], minutes(7, 1))
     kept.durable.settle()
     assert kept.wal.first_number <= number
@@ -409,7 +409,7 @@ def test_a_directory_is_opened_once(kept):
 def test_a_later_format_of_any_file_is_refused_and_nothing_is_touched(kept, pattern, monkeypatch):
     kept.write("load", THREADS, minutes(0, 3))
     kept.durable.seal_and_store()
-    kept.wal._leave_segment()
+    kept.wal._leave_segment(kept.wal._segments[-1])
     kept.durable.settle()
     kept.write("load", THREADS, minutes(3, 3))
     kept.durable.close()
@@ -490,9 +490,9 @@ def test_samples_that_cannot_be_logged_are_refused_and_not_seen(kept, monkeypatc
     ("owner", "name", "trouble"),
     [
         (block_job, "write_block", "blocks cannot be written"),
-        (disk_keeper, "save_state", "the state cannot be written"),
+        (disk_keeper, "save_state", "the WAL cannot be cut"),
         (Wal, "sync", "blocks cannot be written"),
-        (Wal, "delete_before", "the state cannot be written"),
+        (Wal, "delete_before", "the WAL cannot be cut"),
     ],
 )
 def test_what_cannot_be_written_is_logged_once_and_written_later(

@@ -468,7 +468,7 @@ def test_another_thread_may_sync_while_segments_come_and_go(tmp_path):
 def test_space_is_reserved_and_given_back(tmp_path):
     wal = filled(tmp_path, PAYLOADS[:2], segment_bytes=1 << 22, sync_seconds=SYNC_ALWAYS)
     [path] = files(tmp_path)
-    assert path.stat().st_size == RESERVED_BYTES
+    assert path.stat().st_size == wal.bytes - HEAD_BYTES - len(PAYLOADS[1]) + RESERVED_BYTES
     assert wal.bytes < 500
     left = tmp_path.with_name("left")
     shutil.copytree(tmp_path, left)  # what a crash leaves
@@ -484,3 +484,26 @@ def test_a_disk_without_room_to_reserve_is_written_all_the_same(tmp_path):
         wal = filled(tmp_path, PAYLOADS[:2], segment_bytes=1 << 20, sync_seconds=SYNC_ALWAYS)
     wal.close()
     assert replayed(tmp_path) == (EXPECTED[:2], 0)
+
+
+@pytest.mark.parametrize("reserved", [1, 64, 1 << 20])
+def test_records_of_any_size_survive_what_is_written_ahead(tmp_path, monkeypatch, reserved):
+    monkeypatch.setattr("ccms_server.durability.wal.RESERVED_BYTES", reserved)
+    payloads = [b"a", b"b" * (3 << 20), *[b"c" * size for size in (1, 1, 1, 1, 100, 70_000, 1)]]
+    (tmp_path / "wal").mkdir()
+    wal = filled(tmp_path / "wal", payloads, segment_bytes=1 << 24, sync_seconds=SYNC_ALWAYS)
+    assert replayed(shutil.copytree(tmp_path / "wal", tmp_path / "killed")) == (list(enumerate(payloads, 1)), 0)
+    wal.close()
+    assert replayed(tmp_path / "wal") == (list(enumerate(payloads, 1)), 0)
+
+
+def test_a_segment_that_could_not_be_synced_is_not_written_any_more(tmp_path, monkeypatch):
+    wal = filled(tmp_path, PAYLOADS[:2], segment_bytes=1 << 20, sync_seconds=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", failing(errno.EIO))
+        with pytest.raises(OSError, match="Input/output"):
+            wal.sync()
+    wal.commit(5, [PAYLOADS[2]])
+    assert wal.segments == 2
+    wal.close()
+    assert replayed(tmp_path) == (EXPECTED[:3], 0)

@@ -278,7 +278,7 @@ def disk(store):
 
 @pytest.fixture
 async def on_a_full_disk(store, disk, clock, monkeypatch):
-    monkeypatch.setattr("ccms_server.ingest.writer.RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("ccms_server.ingest.writer.SUBSCRIPTION_RETRY_SECONDS", 0.001)
     writer = Writer(
         store,
         disk,
@@ -320,3 +320,4 @@ async def test_what_waits_for_a_full_disk_is_given_up_at_the_end(on_a_full_disk,
     await eventually(lambda: disk.refused, "it was tried")
     writer.close()
     await eventually(lambda: writer.counters.failed == 1, "it is given up")
+    assert "a batch of a subscription is lost: No space left on device" in caplog.text
