@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ccms_server import __version__
 from ccms_server.config import inactive_features, load_config
-from ccms_server.errors import ConfigError, DirectoryError
+from ccms_server.errors import ConfigError, DirectoryError, reason_of
 from ccms_server.logs import LEVEL_BY_NAME, configure_logging
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cc-metric-store",
-        description="In-memory time-series store for the metrics of HPC clusters. Takes samples over HTTP, gRPC and "
+        description="Time-series store for the metrics of HPC clusters. Takes samples over HTTP, gRPC and "
         "NATS, and answers queries over HTTP and gRPC, until SIGINT or SIGTERM.",
         epilog="Every flag may be written with one dash or two. Exit codes: 0 after a regular stop, 1 when the server "
         "cannot start, 2 for a mistake on the command line.",
@@ -93,10 +93,10 @@ def _argument_parser() -> argparse.ArgumentParser:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, without the number that the operating system gives it."""
-    if isinstance(error, OSError) and error.strerror and error.filename is None:
-        return error.strerror
-    return str(error)
+    """What went wrong, and which file it was about."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"cannot use {error.filename}: {error.strerror}"
+    return reason_of(error)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

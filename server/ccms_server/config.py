@@ -27,6 +27,8 @@ ED25519_KEY_BYTES: Final = 32
 PORT_MAX: Final = 65_535
 COUNT_MAX: Final = 2**31 - 1
 """Largest limit on a number of things; series are numbered in 31 bits."""
+MEMORY_CAP_SENSIBLE: Final = 500_000_000
+"""Bytes; below it, windows are sealed and opened again all the time."""
 MEMORY_BYTES_MAX: Final = 1 << 50
 GIGABYTE: Final = 10**9
 """The predecessor's unit of `memory-cap`."""
@@ -103,8 +105,8 @@ class CheckpointsConfig:
     """Time between two syncs of the WAL, in seconds; 0: before each write is acknowledged, None: left to the system."""
     wal_bytes: int = 1 << 30
     """Size of the WAL from which open windows are written out early, in bytes."""
-    retention: int = 0
-    """How long samples stay on disk and can be queried, in seconds; 0: see `Config.retention_seconds`."""
+    retention: int | None = None
+    """How long samples stay on disk and can be queried, in seconds; 0: for ever; None: see `retention_seconds`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +189,9 @@ class Config:
         checkpoints = self.checkpoints or CheckpointsConfig()
         if not checkpoints.directory or self.retention_in_memory == 0:
             return self.retention_in_memory
-        return checkpoints.retention or max(self.retention_in_memory, (self.archive or ArchiveConfig()).interval)
+        if checkpoints.retention is not None:
+            return checkpoints.retention
+        return max(self.retention_in_memory, (self.archive or ArchiveConfig()).interval)
 
 
 def load_config(path: Path) -> Config:
@@ -261,6 +265,18 @@ def inactive_features(config: Config) -> list[str]:
         (
             archive != ArchiveConfig() and checkpoints.directory == "",
             "`archive` is set, but without `checkpoints.directory` there is nothing to archive",
+        ),
+        (
+            archive.directory != "" and archive.interval == 0 and not archive.delete_instead,
+            "`archive.directory` is set, but without `archive.interval` nothing is archived: old samples are deleted",
+        ),
+        (
+            archive.interval != 0 and checkpoints.directory != "" and config.retention_seconds == 0,
+            "`archive.interval` is set, but samples are kept for ever: nothing is archived",
+        ),
+        (
+            0 < config.memory_cap_bytes < MEMORY_CAP_SENSIBLE,
+            "`memory-cap` is below half a gigabyte, but the server takes 0.2 itself: expect it to be slow",
         ),
         (
             config.debug.dump_to_file != "",
@@ -438,9 +454,11 @@ def _read_checkpoints(file: Section) -> CheckpointsConfig | None:
         restore=max(0, section.seconds("restore", 0)),
         sync_seconds=_read_sync(section),
         wal_bytes=section.whole_number("wal-bytes", defaults.wal_bytes, least=WAL_BYTES_LEAST, most=MEMORY_BYTES_MAX),
-        retention=max(0, section.seconds("retention", 0)),
+        retention=section.seconds("retention", 0) if section.text("retention", "") else None,
     )
-    for key, is_set in (("interval", checkpoints.interval), ("retention", checkpoints.retention)):
+    if checkpoints.retention is not None and checkpoints.retention < 0:
+        section.fail("retention", section.text("retention"), "must not be negative; 0 keeps samples for ever")
+    for key, is_set in (("interval", checkpoints.interval), ("retention", checkpoints.retention is not None)):
         if is_set and not checkpoints.directory:
             section.fail("directory", None, f"is required with `{key}`")
     in_memory = max(0, file.seconds("retention-in-memory"))

@@ -112,6 +112,13 @@ class DiskUnavailableError(MetricStoreError):
         self.retry_after_seconds = retry_after_seconds
 
 
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in words, with the file if one is known."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
 class DirectoryError(MetricStoreError):
     """The files of the store cannot be used; nothing was changed."""
 

@@ -223,6 +223,7 @@ def test_a_window_that_was_dropped_stays_dropped(archived, tmp_path, is_killed):
 
 
 def test_windows_that_cannot_be_archived_stay_and_keep_nothing_else_waiting(archived, clock, caplog):
+    archived.archive.rmdir()
     archived.archive.write_text("not a directory")
     fill(archived)
     for _ in range(8):

@@ -109,7 +109,7 @@ def test_the_server_runs_with_the_configuration(flag, joined, config_file, confi
         (OSError(98, "cannot listen on localhost:8082: it is in use"), "cannot listen on localhost:8082: it is in use"),
         (
             FileNotFoundError(2, "No such file or directory", "a.creds"),
-            "[Errno 2] No such file or directory: 'a.creds'",
+            "cannot use a.creds: No such file or directory",
         ),
         (OSError("the network is down"), "the network is down"),
     ],

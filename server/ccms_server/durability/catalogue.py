@@ -42,6 +42,7 @@ METRICS: Final = 1
 SERIES: Final = 2
 RESERVED: Final = 3
 HEAD: Final = struct.Struct("<II")
+DAMAGED_SUFFIX: Final = ".damaged"
 ROWS_MAX: Final = 8192
 """Series in one record."""
 ELEMENT_SEPARATOR: Final = "\x1f"
@@ -62,6 +63,7 @@ class Catalogue:
     Attributes:
         metrics: All metrics, by number.
         is_whole: Whether no record is known to be lost in both copies.
+        exists: Whether any copy was there.
     """
 
     def __init__(self, copies: Sequence[Path], damage: DamageLog) -> None:
@@ -91,6 +93,7 @@ class Catalogue:
             self._records.update(records)
             if found is not None:
                 ends.append(found)
+        self.exists = bool(ends)
         self._last = max(self._records, default=0)
         for number in sorted(self._records):
             kind, payload = self._records[number]
@@ -156,8 +159,14 @@ class Catalogue:
     def _write_unmended(self) -> None:
         if self._unmended is not None:
             for path in self._copies:
-                if not path.exists() or path.read_bytes() != self._unmended:
-                    write_durably(path, [self._unmended])
+                old = path.read_bytes() if path.exists() else None
+                if old == self._unmended:
+                    continue
+                if not self.is_whole and old is not None:
+                    write_durably(path.with_name(path.name + DAMAGED_SUFFIX), [old])  # there may be a way to save it
+                write_durably(path, [self._unmended])
+                if self.exists:
+                    logger.warning("%s was missing or not as it should be: mended from the other copy", path)
             self._unmended = None
 
     def add(self, row: SeriesRow) -> None:

@@ -26,7 +26,7 @@ from ccms_server.durability.directory import StoreDirectory, fsync_directory
 from ccms_server.durability.sample_codec import DROPPED, FLOORS, SAMPLES, encode, encode_dropped, encode_floors
 from ccms_server.durability.state import COLUMNS, SeriesState, save_state
 from ccms_server.durability.wal import Wal
-from ccms_server.errors import DiskUnavailableError
+from ccms_server.errors import DiskUnavailableError, reason_of
 from ccms_server.store.append import Placement
 from ccms_server.store.store import Store
 from ccms_server.store.table import MetricTable
@@ -151,10 +151,15 @@ class DiskKeeper:
         self._thread.shutdown(wait=True)
         try:
             self._wal.close()
-            if self._has_logged:  # so that the next start knows more than the log tells
-                save_state(self._directory.state, self._series_state())
         except OSError as error:
-            logger.error("the WAL cannot be synced: %s; a power failure may cost what was written last", error.strerror)
+            logger.error(
+                "the WAL cannot be synced: %s; a power failure may cost what was written last", reason_of(error)
+            )
+        if self._has_logged:  # so that the next start knows more than the log tells
+            try:
+                save_state(self._directory.state, self._series_state())
+            except OSError as error:
+                logger.warning("the state cannot be written: %s; nothing is lost by that", reason_of(error))
 
     def _log(self, kind: int, payload: bytes) -> int:
         """Appends to the WAL; returns the number of the record."""
@@ -166,15 +171,13 @@ class DiskKeeper:
             number = self._wal.commit(kind, [payload])
         except OSError as error:
             self._note_trouble("samples cannot be logged", error)
-            raise DiskUnavailableError(error.strerror or str(error)) from error
+            raise DiskUnavailableError(reason_of(error)) from error
         self._forget_trouble("samples cannot be logged")
         self._has_logged = True
         return number
 
     def _note_trouble(self, what: str, error: BaseException) -> None:
-        reason = str(error) or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        reason = reason_of(error)
         if self._trouble.get(what) != reason:
             logger.error("%s: %s; trying again until it works", what, reason)
         self._trouble[what] = reason

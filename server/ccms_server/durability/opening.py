@@ -1,19 +1,23 @@
 """From the configuration to a store that is kept on disk."""
 
+import logging
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from ccms_server.config import CheckpointsConfig, Config
+from ccms_server.config import ArchiveConfig, CheckpointsConfig, Config
 from ccms_server.durability.archiving import Archive
 from ccms_server.durability.catalogue import Catalogue, StoredMetric
 from ccms_server.durability.damage import DamageLog
-from ccms_server.durability.directory import StoreDirectory
+from ccms_server.durability.directory import StoreDirectory, make_directories
 from ccms_server.durability.disk_keeper import DiskKeeper
 from ccms_server.durability.recovery import Recovery
 from ccms_server.durability.wal import Wal
+from ccms_server.errors import reason_of
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
+
+logger = logging.getLogger(__name__)
 
 SEGMENTS: Final = 64
 """Segments that a WAL of its full size has: a start replays one or two that are no longer needed."""
@@ -37,7 +41,7 @@ def open_disk(
         DirectoryError: The directory cannot be used; nothing in it was changed.
         OSError: The same, as the operating system puts it.
     """
-    directory = stack.enter_context(StoreDirectory(Path(checkpoints.directory)))
+    directory = stack.enter_context(StoreDirectory(Path(checkpoints.directory).absolute()))
     damage = DamageLog()
     catalogue = Catalogue(directory.catalogue, damage)
     configured = {StoredMetric(metric.name, metric.interval): metric for metric in config.metrics}
@@ -57,7 +61,7 @@ def open_disk(
         sync_seconds=checkpoints.sync_seconds,
     )
     recovery = Recovery(store, directory, catalogue, wal, damage)
-    archive = config.archive
+    archive = _archive(config.archive)
     keeper = DiskKeeper(
         store,
         directory,
@@ -68,8 +72,18 @@ def open_disk(
         recovery.outdated,
         wal_bytes=checkpoints.wal_bytes,
         memory_cap_bytes=config.memory_cap_bytes,
-        archive=Archive(Path(archive.directory))
-        if archive and archive.interval and not archive.delete_instead
-        else None,
+        archive=archive,
     )
     return store, keeper, recovery
+
+
+def _archive(config: ArchiveConfig | None) -> Archive | None:
+    """What takes windows before they are dropped."""
+    if config is None or not config.interval or config.delete_instead:
+        return None
+    directory = Path(config.directory).absolute()
+    try:
+        make_directories(directory)
+    except OSError as error:  # to be told now, not in some weeks
+        logger.error("windows cannot be archived: %s; until they can, they stay on disk", reason_of(error))
+    return Archive(directory)

@@ -23,6 +23,7 @@ from ccms_server.durability.records import Record
 from ccms_server.durability.sample_codec import DROPPED, FLOORS, SAMPLES, decode, decode_dropped, decode_floors
 from ccms_server.durability.state import SeriesState, load_state
 from ccms_server.durability.wal import Wal
+from ccms_server.errors import DirectoryError
 from ccms_server.notify import notify
 from ccms_server.store.append import Placement
 from ccms_server.store.layout import WINDOW_BITS
@@ -74,8 +75,10 @@ class Recovery:
         wal.check_versions()
         self._state = load_state(directory.state, damage)
         self._unreadable: list[Path] = []
+        self._unknown_samples = 0
+        self._directory = directory
         self._stored: dict[tuple[int, int], int] = {}  # by band and window: the last record in its stored tile
-        for path in sorted(directory.blocks.glob(f"*/*{BLOCK_SUFFIX}")):
+        for path in _block_files(directory.blocks):
             try:
                 block = Block.open(path, damage)
             except DamagedFileError:
@@ -84,6 +87,12 @@ class Recovery:
             self.blocks[block.interval, block.window] = block
         self._phases_known = 0  # the last record whose phases the state has
         self._newest_stored = max((block.number for block in self.blocks.values()), default=0)
+        if not catalogue.exists and (self.blocks or wal.segments):
+            raise DirectoryError(
+                f"{' and '.join(map(str, directory.catalogue))} are missing, but there are {len(self.blocks):,} blocks "
+                f"and {wal.segments:,} segments of the WAL, whose series only they name; nothing was changed: restore "
+                "one of them, or set another `checkpoints.directory`"
+            )
 
     def run(self) -> Iterator[None]:
         """Does the work; yields after every piece of some milliseconds.
@@ -115,10 +124,20 @@ class Recovery:
         last = max(state.number, self._newest_stored)
         self._store.log_number = 0
         yield from self._replay(begin)
+        if last > self._wal.last_number and (self._wal.first_number is not None or self._newest_stored > state.number):
+            what = f"the log ends at record {self._wal.last_number}, but {last} were written"
+            self._damage.add(Damage(self._directory.wal, 0, 0, what))
+        if self._unknown_samples:
+            what = f"{self._unknown_samples:,} samples of series that the catalogue has lost"
+            self._damage.add(Damage(self._directory.wal, 0, 0, what))
         if self._damage.count > damaged_before:
             yield from self._find_out()  # what the lost records told of the series
         if not is_whole or self._n_series > self._store.n_series:
             self._reserve()
+            logger.error(
+                "names of series are lost: their samples stay on disk, but cannot be queried; restore %s from a backup",
+                self._directory.path,
+            )
         self._store.trim()
         self._store.log_number = max(last, self._wal.last_number)
         self._wal.open(self._store.log_number + 1)
@@ -143,6 +162,8 @@ class Recovery:
 
     def _find_out(self) -> Iterator[None]:
         """Reads all blocks, because what is known of the series was lost."""
+        if not self.blocks:
+            return
         logger.warning("reading all %s blocks to find out what is known of the series", f"{len(self.blocks):,}")
         for (interval, number), block in sorted(self.blocks.items(), reverse=True):  # the latest phase is that of now
             for table in self._store.tables:
@@ -176,8 +197,7 @@ class Recovery:
             placed = Placement(*decode(record.payload))
             known = self._store.is_known(placed.series)
             if not known.all():
-                what = f"{(~known).sum():,} samples of series that the catalogue has lost"
-                self._damage.add(Damage(record.path, record.offset, len(record.payload), what))
+                self._unknown_samples += int((~known).sum())
                 self._n_series = max(self._n_series, int(placed.series.max()) + 1)
                 placed = placed.some(known)
             self.samples += len(placed.series)
@@ -233,3 +253,9 @@ class Recovery:
             is_whole = block is not None and entry is not None and block.tile(band) is not None
             last = self._stored[band, window] = entry[0] if entry is not None and is_whole else 0
         return record <= last
+
+
+def _block_files(directory: Path) -> list[Path]:
+    """The files of all blocks. `Path.glob` would take a directory that cannot be read for an empty one."""
+    folders = [folder for folder in sorted(directory.iterdir()) if folder.is_dir()]
+    return [path for folder in folders for path in sorted(folder.iterdir()) if path.name.endswith(BLOCK_SUFFIX)]

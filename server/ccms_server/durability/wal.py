@@ -88,9 +88,12 @@ class Wal:
         self._damage = damage
         self._segment_bytes = segment_bytes
         self.sync_seconds = sync_seconds
-        paths = sorted(path for path in directory.glob("*.wal") if _NAME.fullmatch(path.name))
+        # (`Path.glob` would take a directory that cannot be read for an empty one.)
+        paths = sorted(directory.iterdir()) if directory.exists() else []
+        paths = [path for path in paths if _NAME.fullmatch(path.name)]
         self._segments = [Segment(path, int(path.stem), path.stat().st_size) for path in paths]
         self._fd: int | None = None  # of the last segment, if it is being written
+        self._abandoned: set[Path] = set()  # files of segments whose first commit failed, and perhaps their deletion
         self._reserved = 0  # up to where that segment is written ahead
         self._is_doubtful = False  # a sync of it failed: the system may have dropped what it holds
         self._lock = Lock()  # of the descriptors: one is not closed while it is being copied
@@ -204,8 +207,9 @@ class Wal:
 
     def _begin_segment(self, number: int) -> int:
         path = self._directory / f"{number:020}.wal"
-        # A file of this name holds what failed to be committed, and to be deleted.
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        # Any other file of this name would hold what was acknowledged.
+        overwriting = os.O_TRUNC if path in self._abandoned else os.O_EXCL
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | overwriting, 0o640)
         self._segments.append(Segment(path, number, 0))
         self._reserved = 0
         return self._fd
@@ -247,6 +251,7 @@ class Wal:
                 os.ftruncate(fd, segment.bytes)
             else:
                 self._segments.pop()
+                self._abandoned.add(segment.path)
                 segment.path.unlink()
         except OSError as error:
             logger.warning("%s: what a failed commit left stays there, to be passed over: %s", segment.path, error)

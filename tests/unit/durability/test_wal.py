@@ -507,3 +507,19 @@ def test_a_segment_that_could_not_be_synced_is_not_written_any_more(tmp_path, mo
     assert wal.segments == 2
     wal.close()
     assert replayed(tmp_path) == (EXPECTED[:3], 0)
+
+
+def test_a_directory_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    filled(tmp_path).close()
+    monkeypatch.setattr(Path, "iterdir", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(PermissionError):
+        new_wal(tmp_path)
+
+
+def test_a_segment_that_was_not_seen_is_not_overwritten(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    wal = opened(tmp_path / "elsewhere")
+    filled(tmp_path / "elsewhere", PAYLOADS[:2]).close()
+    with pytest.raises(FileExistsError):
+        wal.commit(5, [b"new"])
+    assert replayed(tmp_path / "elsewhere") == (EXPECTED[:2], 0)
