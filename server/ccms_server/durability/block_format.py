@@ -33,6 +33,10 @@ Layout, little endian; CRCs are CRC32C:
     index    0   u32  key     4   u32  length     8   u32  items     12  u32  CRC of the payload
              16  u64  WAL number                  24  u64  offset of the payload
 
+Which series lie in which rows of a band, the catalogue tells (`catalogue`). Window w has the slots from 256 w on, in
+the columns of its tiles; slot k of a series is centred on `phase + k * interval` seconds since the epoch, with the phase
+that its tile gives.
+
 Every version begins with magic and version, and has 64 bytes of header, the last four their CRC: so a later version is
 told from damage. All but the payloads is there twice: header and footer are alike, and the heads of the frames tell
 what the index tells. One damaged place costs the tile it lies in, or nothing; a file that was cut still has the tiles
