@@ -34,8 +34,8 @@ Layout, little endian; CRCs are CRC32C:
              16  u64  WAL number                  24  u64  offset of the payload
 
 Which series lie in which rows of a band, the catalogue tells (`catalogue`). Window w has the slots from 256 w on, in
-the columns of its tiles; slot k of a series is centred on `phase + k * interval` seconds since the epoch, with the phase
-that its tile gives.
+the columns of its tiles; slot k of a series is centred on `phase + k * interval` seconds since the epoch, with the
+phase that its tile gives.
 
 Every version begins with magic and version, and has 64 bytes of header, the last four their CRC: so a later version is
 told from damage. All but the payloads is there twice: header and footer are alike, and the heads of the frames tell

@@ -11,7 +11,7 @@ Both are files of records (`records`): magic `CCMSCAT` and a line feed, version 
                        4  u32  n_series
                        8  u32[n_series]  metric
                           u32[n_series]  band
-                          u8[n_series]   lane
+                          u8[n_series]   lane: row within the band, and within its tiles
                           utf-8: paths, separated by line feeds; their elements are separated by unit separators (31)
 
     kind 3, reserved   0  u32  n_series, u32  n_bands: ids and bands that were given away, to series that are lost among
