@@ -17,6 +17,8 @@ The first run follows one that ends with id -1, slot 0 and phase 0. Varints have
 and the highest bit set in all but the last; zigzag of x is 2 x, or -2 x - 1 if x is negative; differences wrap around
 in 64 bits. A value is written as a decimal only if the division, which rounds correctly, gives all its bits.
 
+Slot k of a series is centred on `phase + k * interval` seconds since the epoch. Mantissas are little endian.
+
 A record of floors, the first slots that series accept, is plain arrays: i32[n] ids, i64[n] slots.
 
 A record of dropped windows: u32 interval in seconds, u32 0, i64 number of the first window that is kept.

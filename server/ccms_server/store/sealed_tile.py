@@ -16,8 +16,11 @@ Layout, little endian:
     16  i32  phase of all rows, or i32[n_rows]: seconds, PHASE_UNSET for a row without samples
     ..  u32[2 * n_pages]  of each page: samples, bytes
     ..       presence: zlib over n_rows x 32 bytes, one bit a slot, the first slot in the highest bit
-    ..       chunk metadata
-    ..       pages
+    ..       chunk metadata; none without samples
+    ..       pages, of 4 rows each: their present samples, row by row, as f64
+
+The header that pcodec puts in front of its chunks is the same for all tiles of a version, and left out: it is what
+pcodec 1.x writes (`FileCompressor().write_header()`).
 """
 
 import struct
