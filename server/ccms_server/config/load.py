@@ -8,10 +8,21 @@ import base64
 import ipaddress
 import math
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ccms_server.config.model import (
+    ArchiveConfig,
+    CheckpointsConfig,
+    Config,
+    DebugConfig,
+    GrpcApiConfig,
+    HttpApiConfig,
+    LimitsConfig,
+    NatsConfig,
+    NatsSubscription,
+    nats_servers,
+)
 from ccms_server.duration import parse_span
 from ccms_server.errors import ConfigError
 from ccms_server.json_section import Section, parse_json
@@ -39,159 +50,6 @@ _NATS_SERVER: Final = re.compile(
     r"(?P<host>[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9a-fA-F:.]+\])(?P<port>:[1-9][0-9]{0,4})?/?"
 )
 _NATS_SUBJECT: Final = re.compile(r"(>|([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpApiConfig:
-    """Where the REST API is served."""
-
-    address: str
-    """`host:port`; an empty host is every interface, port 0 any free port."""
-    https_cert_file: str = ""
-    """PEM file of the certificate; empty: plain HTTP."""
-    https_key_file: str = ""
-    """PEM file of the certificate's key; set if and only if `https_cert_file` is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrpcApiConfig:
-    """Where the gRPC services are served."""
-
-    address: str = "localhost:8083"
-    """`host:port`; an empty host is every interface, port 0 any free port."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NatsSubscription:
-    """A subject that collectors publish to."""
-
-    subscribe_to: str
-    """Subject, with the wildcards `*` and `>` where wanted."""
-    cluster_tag: str = ""
-    """Cluster of lines without a `cluster` tag; empty: such lines are rejected."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NatsConfig:
-    """A NATS server, or a cluster of them, to take samples from."""
-
-    address: str = field(repr=False)
-    """One or more servers, separated by commas: `nats://a:4222,b`. A URL may hold a password."""
-    username: str = ""
-    """Set if and only if `password` is."""
-    password: str = field(default="", repr=False)
-    creds_file_path: str = ""
-    """File with a user's JWT and key; empty: none."""
-    subscriptions: tuple[NatsSubscription, ...]
-    """At least one."""
-
-    @property
-    def servers(self) -> list[str]:
-        """URLs of the servers, each with a scheme."""
-        return _nats_servers(self.address)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointsConfig:
-    """Where samples outlive the process, and how."""
-
-    interval: int = 0
-    """Time between two of the predecessor's checkpoints, in seconds; no effect: each write goes to the WAL."""
-    directory: str = ""
-    """Folder of the store's files; empty: samples are kept in memory only."""
-    restore: int = 0
-    """How far back the predecessor reads at start, in seconds; no effect: all that is retained is there."""
-    sync_seconds: float | None = 0.0
-    """Time between two syncs of the WAL, in seconds; 0: before each write is acknowledged, None: left to the system."""
-    wal_bytes: int = 1 << 30
-    """Size of the WAL from which open windows are written out early, in bytes."""
-    retention: int | None = None
-    """How long samples stay on disk and can be queried, in seconds; 0: for ever; None: see `retention_seconds`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveConfig:
-    """What becomes of samples that the store drops from its directory."""
-
-    interval: int = 0
-    """Age at which they are archived, in seconds; 0: never."""
-    directory: str = ""
-    """Folder of the archives; empty: none."""
-    delete_instead: bool = False
-    """Delete them rather than archive them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DebugConfig:
-    """The predecessor's means to look inside."""
-
-    dump_to_file: str = ""
-    """File to write everything held to at exit; empty: none."""
-    gops: bool = False
-    """Listen for the `gops` tool, which inspects Go programs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitsConfig:
-    """What the server holds and answers at most."""
-
-    series: int = 4_000_000
-    """Series; samples of further ones are rejected."""
-    request_bytes: int = 16 << 20
-    """Size of one write request, in bytes."""
-    queue_bytes: int = 256 << 20
-    """Size of all writes that wait, in bytes; at least `request_bytes`."""
-    line_bytes: int = 65_536
-    """Length of one line of line protocol, in bytes; at most `request_bytes`."""
-    query_points: int = 16_777_216
-    """Values in the answer to one query."""
-    query_series: int = 200_000
-    """Series in the answer to one query."""
-    future_seconds: int = 3600
-    """How far ahead of the clock a sample may be, in seconds."""
-    open_window_bytes: int = 0
-    """Memory for samples that are not compressed yet, in bytes; 0: a quarter of the machine's memory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """The whole file."""
-
-    metrics: tuple[Metric, ...]
-    """In the order of the file, names unique; at least one."""
-    http_api: HttpApiConfig
-    grpc_api: GrpcApiConfig = GrpcApiConfig()
-    nats: tuple[NatsConfig, ...] = ()
-    """Empty: no samples are taken from NATS."""
-    retention_in_memory: int
-    """How long samples stay in memory, in seconds; 0: for ever."""
-    memory_cap_bytes: int = 0
-    """Memory that the process should not exceed, in bytes; 0: no such cap."""
-    jwt_public_key: str = ""
-    """Ed25519 key that tokens are checked against, 32 bytes in base64; empty: nobody is asked for a token."""
-    checkpoints: CheckpointsConfig | None = None
-    archive: ArchiveConfig | None = None
-    debug: DebugConfig = DebugConfig()
-    limits: LimitsConfig = LimitsConfig()
-
-    @property
-    def is_durable(self) -> bool:
-        """Whether samples outlive the process."""
-        return self.checkpoints is not None and self.checkpoints.directory != ""
-
-    @property
-    def retention_seconds(self) -> int:
-        """How long samples can be queried, in seconds; 0: for ever.
-
-        With a directory it is `checkpoints.retention`, or else the longer of `retention-in-memory` and
-        `archive.interval`.
-        """
-        checkpoints = self.checkpoints or CheckpointsConfig()
-        if not checkpoints.directory or self.retention_in_memory == 0:
-            return self.retention_in_memory
-        if checkpoints.retention is not None:
-            return checkpoints.retention
-        return max(self.retention_in_memory, (self.archive or ArchiveConfig()).interval)
 
 
 def load_config(path: Path) -> Config:
@@ -392,16 +250,10 @@ def _read_nats_entry(section: Section) -> NatsConfig:
     )
 
 
-def _nats_servers(address: str) -> list[str]:
-    """The URLs in `nats[].address`, each with a scheme."""
-    servers = [server.strip() for server in address.split(",")]
-    return [server if "://" in server else f"nats://{server}" for server in servers]
-
-
 def _broken_nats_rule(address: str) -> str | None:
     """The rule that a `nats[].address` breaks: nats-py would raise, or try in vain for ever."""
     is_web_socket = set()
-    for server in _nats_servers(address):
+    for server in nats_servers(address):
         match = _NATS_SERVER.fullmatch(server)
         if match is None:
             return "must be servers separated by commas, each `host:port` or `nats://host:port`"
