@@ -4,7 +4,10 @@ MetricStoreError
 ├── ConfigError          the configuration breaks a rule: mend the file
 ├── RequestError         the request breaks a rule: mend the request
 │   ├── InvalidRequestError   a field has a wrong type or value
-│   └── LimitExceededError    the answer or the request would be larger than allowed: ask for less
+│   ├── LimitExceededError    the answer or the request would be larger than allowed: ask for less
+│   └── NotFoundError         what the request names does not exist: look it up
+├── UnauthenticatedError the request does not say who sends it: show a token
+├── PermissionDeniedError the sender may not do that: show another token
 ├── QueueFullError       the server is behind: send again later
 ├── NotReadyError        the server is starting or stopping: send again later
 ├── DiskUnavailableError the disk takes no writes: send again when it does
@@ -70,6 +73,18 @@ class LimitExceededError(RequestError):
         self.what = what
         self.asked = asked
         self.limit = limit
+
+
+class NotFoundError(RequestError):
+    """What the request names does not exist."""
+
+
+class UnauthenticatedError(MetricStoreError):
+    """The request does not say who sends it, or not credibly."""
+
+
+class PermissionDeniedError(MetricStoreError):
+    """The sender is known, and may not do what the request asks for."""
 
 
 class QueueFullError(MetricStoreError):
