@@ -5,9 +5,11 @@ from ccms_client.errors import (
     ClientError,
     DeadlineError,
     InvalidRequestError,
+    PermissionDeniedError,
     ServerBusyError,
     ServerError,
     ServerUnavailableError,
+    UnauthenticatedError,
 )
 from ccms_client.model import (
     Component,
@@ -19,6 +21,7 @@ from ccms_client.model import (
     Statistics,
     WriteResult,
 )
+from ccms_client.tls import Tls
 
 __all__ = [
     "ClientError",
@@ -26,6 +29,7 @@ __all__ = [
     "DeadlineError",
     "InvalidRequestError",
     "MetricStoreClient",
+    "PermissionDeniedError",
     "Rejection",
     "SampleColumn",
     "Series",
@@ -35,5 +39,7 @@ __all__ = [
     "ServerError",
     "ServerUnavailableError",
     "Statistics",
+    "Tls",
+    "UnauthenticatedError",
     "WriteResult",
 ]

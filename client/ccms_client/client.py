@@ -11,6 +11,7 @@ from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceStub
 from ccms_client.errors import client_error
 from ccms_client.messages import assemble, query_request, write_request, write_result
 from ccms_client.model import SampleColumn, Series, SeriesQuery, WriteResult
+from ccms_client.tls import Tls
 
 if TYPE_CHECKING:  # the generated module has this name for type checkers only
     from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceAsyncStub
@@ -32,28 +33,37 @@ class MetricStoreClient:
     other and may run at the same time.
     """
 
-    def __init__(self, channel: aio.Channel) -> None:
+    def __init__(self, channel: aio.Channel, *, token: str | None = None) -> None:
         """Takes a channel, which it does not close; `connect` makes one.
 
         Args:
             channel: A gRPC channel to the server.
+            token: See `connect`.
         """
+        # Credentials of a call would do the same, but are not sent without TLS.
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
         self._stub: MetricStoreServiceAsyncStub = MetricStoreServiceStub(channel)
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, address: str) -> AsyncIterator[Self]:
+    async def connect(cls, address: str, *, token: str | None = None, tls: Tls | None = None) -> AsyncIterator[Self]:
         """Makes a client for as long as the context lasts.
 
         Args:
             address: `host:port`. Whether a server is there is found out by the first call.
+            token: JSON Web Token to send with every call; None: none is.
+            tls: Encrypts the connection; None: it is not encrypted, and neither is the token.
         """
         options = [
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
         ]
-        async with aio.insecure_channel(address, options=options) as channel:
-            yield cls(channel)
+        if tls is None:
+            channel = aio.insecure_channel(address, options=options)
+        else:
+            channel = aio.secure_channel(address, tls.credentials(), options=options)
+        async with channel:
+            yield cls(channel, token=token)
 
     async def write_lines(
         self, payload: bytes, default_cluster: str = "", *, deadline_seconds: float | None = None
@@ -73,13 +83,13 @@ class MetricStoreClient:
         """
         request = service_pb.WriteLineProtocolRequest(payload=payload, default_cluster=default_cluster)
         with _errors_mapped():
-            response = await self._stub.WriteLineProtocol(request, timeout=deadline_seconds)
+            response = await self._stub.WriteLineProtocol(request, timeout=deadline_seconds, metadata=self._metadata)
         return write_result(response.summary)
 
     async def write(self, columns: Iterable[SampleColumn], *, deadline_seconds: float | None = None) -> WriteResult:
         """Stores columns of samples; a later sample of the same time replaces an earlier one. See `write_lines`."""
         with _errors_mapped():
-            response = await self._stub.Write(write_request(columns), timeout=deadline_seconds)
+            response = await self._stub.Write(write_request(columns), timeout=deadline_seconds, metadata=self._metadata)
         return write_result(response.summary)
 
     async def query(
@@ -146,7 +156,7 @@ class MetricStoreClient:
             with_values=with_values,
             with_statistics=with_statistics,
         )
-        call = self._stub.Query(request, timeout=deadline_seconds)
+        call = self._stub.Query(request, timeout=deadline_seconds, metadata=self._metadata)
         try:
             with _errors_mapped():
                 async for series in assemble(call):

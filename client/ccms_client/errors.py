@@ -2,6 +2,8 @@
 
 ClientError
 ├── InvalidRequestError     the request breaks a rule of the server, or is over a limit: mend it
+├── UnauthenticatedError    the server wants a token, or another one
+├── PermissionDeniedError   the token is good, but does not allow the call
 ├── ServerBusyError         the server is behind: send again later
 ├── ServerUnavailableError  the server cannot be reached, or is starting or stopping: try again
 ├── DeadlineError           no answer in the time allowed
@@ -34,6 +36,14 @@ class InvalidRequestError(ClientError):
     """The request breaks a rule; sending it again unchanged will fail again."""
 
 
+class UnauthenticatedError(ClientError):
+    """The server wants a token, or another one: it may have expired."""
+
+
+class PermissionDeniedError(ClientError):
+    """The token is good, but does not allow the call."""
+
+
 class ServerBusyError(ClientError):
     """The server is behind with writing; nothing of the request was stored."""
 
@@ -52,6 +62,8 @@ class ServerError(ClientError):
 
 _ERROR_BY_STATUS: Final = {
     StatusCode.INVALID_ARGUMENT: InvalidRequestError,
+    StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    StatusCode.PERMISSION_DENIED: PermissionDeniedError,
     StatusCode.RESOURCE_EXHAUSTED: ServerBusyError,
     StatusCode.UNAVAILABLE: ServerUnavailableError,
     StatusCode.DEADLINE_EXCEEDED: DeadlineError,

@@ -8,17 +8,30 @@ from typing import Final
 import orjson
 from aiohttp import hdrs, web
 
-from ccms_server.errors import DiskUnavailableError, MetricStoreError, NotReadyError, QueueFullError, RequestError
+from ccms_server.errors import (
+    DiskUnavailableError,
+    MetricStoreError,
+    NotReadyError,
+    PermissionDeniedError,
+    QueueFullError,
+    RequestError,
+    UnauthenticatedError,
+)
 
 logger = logging.getLogger(__name__)
 
 STATUS_BY_ERROR: Final[dict[type[MetricStoreError], HTTPStatus]] = {
     RequestError: HTTPStatus.BAD_REQUEST,
+    UnauthenticatedError: HTTPStatus.UNAUTHORIZED,
+    PermissionDeniedError: HTTPStatus.FORBIDDEN,
     QueueFullError: HTTPStatus.SERVICE_UNAVAILABLE,
     DiskUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The first class that fits decides. What is missing here is our fault: 500."""
+
+CHALLENGE_BY_SCHEME: Final = {"Bearer": "Bearer", "Basic": 'Basic realm="cc-metric-store", charset="UTF-8"'}
+"""What asks a client to authenticate, for each scheme."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -46,15 +59,17 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except MetricStoreError as error:
         for error_class, status in STATUS_BY_ERROR.items():
             if isinstance(error, error_class):
-                return error_response(status, str(error), _retry_headers(error))
+                return error_response(status, str(error), _headers(error))
         return _unexpected_error_response(request)
     except Exception:
         return _unexpected_error_response(request)
 
 
-def _retry_headers(error: MetricStoreError) -> Mapping[str, str] | None:
+def _headers(error: MetricStoreError) -> Mapping[str, str] | None:
     if isinstance(error, QueueFullError | NotReadyError | DiskUnavailableError):
         return {hdrs.RETRY_AFTER: str(error.retry_after_seconds)}
+    if isinstance(error, UnauthenticatedError):
+        return {hdrs.WWW_AUTHENTICATE: ", ".join(CHALLENGE_BY_SCHEME[scheme] for scheme in error.schemes)}
     return None
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -59,7 +60,11 @@ class RunningRequests:
 
 @asynccontextmanager
 async def serving(
-    app: web.Application, sockets: Sequence[socket.socket], *, grace_seconds: float
+    app: web.Application,
+    sockets: Sequence[socket.socket],
+    *,
+    grace_seconds: float,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
     """Serves an application while the context lasts; at its end, running requests have some time to finish.
 
@@ -67,6 +72,7 @@ async def serving(
         app: The application.
         sockets: Listen already; closed at the end.
         grace_seconds: Time for running requests.
+        ssl_context: For HTTPS; None: plain HTTP.
     """
     requests = RunningRequests()
     app.middlewares.insert(0, requests.middleware)
@@ -83,7 +89,7 @@ async def serving(
     await runner.setup()
     try:
         for each in sockets:
-            await web.SockSite(runner, each).start()
+            await web.SockSite(runner, each, ssl_context=ssl_context).start()
         yield
     finally:
         for site in tuple(runner.sites):

@@ -6,14 +6,17 @@ Exit codes: 0 after a regular stop, 1 when the server cannot start, 2 for a mist
 import argparse
 import asyncio
 import importlib.util
+import json
 import logging
+import re
 import sys
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ccms_server import __version__
-from ccms_server.config import inactive_features, load_config
+from ccms_server.config import Config, effective_settings, inactive_features, load_config
 from ccms_server.errors import ConfigError, DirectoryError, reason_of
 from ccms_server.logs import LEVEL_BY_NAME, configure_logging
 
@@ -24,7 +27,7 @@ EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the server.
+    """Runs the server, or does what else a flag asks for.
 
     Args:
         arguments: Flags, without the name of the program; None: those of the process.
@@ -32,17 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code of the process.
     """
-    flags = _argument_parser().parse_args(arguments)
+    flags = _argument_parser().parse_args(_with_two_dashes(sys.argv[1:] if arguments is None else arguments))
+    if flags.version:
+        sys.stdout.write(f"cc-metric-store {__version__} (Python {sys.version.split()[0]})\n")
+        return 0
     configure_logging(flags.loglevel, with_date=flags.logdate)
+    if flags.gops:
+        logger.warning("`-gops` is ignored: it is for programs written in Go, and this is none")
     try:
         config = load_config(Path(flags.config))
         for sentence in inactive_features(config):
             logger.warning("%s", sentence)
-        # Loading the compiled kernels takes a moment: a mistake in the file is told without it.
-        from ccms_server.app import run
-
-        with asyncio.Runner(loop_factory=_event_loop_factory()) as runner:
-            runner.run(run(config))
+        _act(config, flags)
     except (ConfigError, DirectoryError, OSError) as error:
         sys.stderr.write(f"cc-metric-store: {_reason(error)}\n")
         return EXIT_CANNOT_START
@@ -58,13 +62,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _act(config: Config, flags: argparse.Namespace) -> None:
+    """Does what the flags ask for. What only some of it needs is loaded then: mistakes are to be told at once."""
+    if flags.check_config:
+        sys.stdout.write(json.dumps(effective_settings(config), indent=2) + "\n")
+    elif flags.cleanup_checkpoints:
+        from ccms_server.legacy.cleanup import clean_up_checkpoints
+
+        clean_up_checkpoints(config, time.time)
+    else:
+        from ccms_server.app import run
+
+        with asyncio.Runner(loop_factory=_event_loop_factory()) as runner:
+            runner.run(run(config, dev=flags.dev, config_path=Path(flags.config)))
+
+
 def _argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cc-metric-store",
         description="Time-series store for the metrics of HPC clusters. Takes samples over HTTP, gRPC and "
         "NATS, and answers queries over HTTP and gRPC, until SIGINT or SIGTERM.",
-        epilog="Every flag may be written with one dash or two. Exit codes: 0 after a regular stop, 1 when the server "
-        "cannot start, 2 for a mistake on the command line.",
+        epilog="Every flag may be written with one dash or two, and its value after a space or `=`; `-dev=false` "
+        "switches off again. Exit codes: 0 after a regular stop, 1 when the server cannot start, 2 for a mistake on "
+        "the command line.",
+        add_help=False,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "-config", "--config", metavar="FILE", default="./config.json", help="configuration file (default: %(default)s)"
@@ -76,20 +98,50 @@ def _argument_parser() -> argparse.ArgumentParser:
         default="info",
         help="least grave messages to log (default: %(default)s)",
     )
-    parser.add_argument(
-        "-logdate",
-        "--logdate",
-        action="store_true",
-        help="put date and time in front of messages; systemd's journal adds its own",
+    _add_switch(parser, "logdate", "put date and time in front of messages; systemd's journal adds its own")
+    _add_switch(parser, "check-config", "print the configuration with all defaults, without its secrets, and exit")
+    _add_switch(
+        parser,
+        "cleanup-checkpoints",
+        "delete the predecessor's checkpoints that are older than the retention, or archive them, and exit",
     )
-    parser.add_argument(
-        "-version",
-        "--version",
-        action="version",
-        version=f"cc-metric-store {__version__} (Python {sys.version.split()[0]})",
-        help="print the version and exit",
-    )
+    _add_switch(parser, "dev", "serve a page at /swagger/ to try the REST API")
+    _add_switch(parser, "gops", "ignored: it is for programs written in Go")
+    _add_switch(parser, "version", "print the version and exit")
+    parser.add_argument("-h", "--h", "-help", "--help", action="help", help="print this and exit")
     return parser
+
+
+def _with_two_dashes(arguments: Sequence[str]) -> list[str]:
+    """Writes every flag with two dashes: behind one, argparse would take `-d` for `-dev`."""
+    return [f"-{argument}" if re.match("-[a-z]", argument) else argument for argument in arguments]
+
+
+def _add_switch(parser: argparse.ArgumentParser, name: str, meaning: str) -> None:
+    """Adds a flag that is set by its mere presence, or has a value behind `=`, as with Go's flags."""
+    parser.add_argument(
+        f"-{name}",
+        f"--{name}",
+        nargs="?",
+        type=_truth,
+        const=True,
+        default=False,
+        metavar="BOOL",
+        help=meaning,
+    )
+
+
+def _truth(text: str) -> bool:
+    """Reads what Go takes for a truth value.
+
+    Raises:
+        ArgumentTypeError: It is something else.
+    """
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise argparse.ArgumentTypeError(f"must be `true` or `false`, not {text!r}")
 
 
 def _reason(error: BaseException) -> str:

@@ -1,28 +1,38 @@
 """The life of the process: what starts after what, and what stops in which order.
 
-directory locked, versions checked -> sockets bound -> gRPC, REST (503) -> recovery -> health SERVING -> NATS
+sockets bound -> privileges dropped -> directory locked, versions checked -> gRPC, REST (503) -> recovery
+    -> health SERVING -> NATS
 NOT_SERVING -> NATS drained -> REST and gRPC stopped -> writer drained, WAL synced -> directory let go
+
+SIGINT and SIGTERM end it, SIGHUP has the configuration read again (`reload`).
 """
 
 import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from grpc import aio
 
 import ccms_gateway
-from ccms_server.config import Config, split_address
-from ccms_server.ingest.nats import NatsSubscriber, check_credentials, subscribed
+from ccms_server.auth import Guard
+from ccms_server.config import Config, HttpApiConfig, split_address
+from ccms_server.exposure import warn_of_exposure
+from ccms_server.ingest.nats import NatsSubscriber, subscribed
+from ccms_server.ingest.nats_access import check_credentials
 from ccms_server.listen import Endpoint, bind, close_all, endpoint, ip_addresses
 from ccms_server.notify import notify
+from ccms_server.reload import Reloader
 from ccms_server.rpc.health import HealthState
 from ccms_server.rpc.server import SERVICE_NAME, bind_server, create_server, serving
 from ccms_server.service import MetricService
+from ccms_server.tls import Certificates
+from ccms_server.used_nodes import UsedNodes
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +46,8 @@ class Endpoints:
 
     http: tuple[Endpoint, ...]
     grpc: tuple[Endpoint, ...]
+    scheme: str
+    """`http` or `https`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,8 @@ class Running:
 async def run(
     config: Config,
     *,
+    config_path: Path | None = None,
+    dev: bool = False,
     started: Callable[[Running], None] | None = None,
     stop: asyncio.Event | None = None,
     clock: Callable[[], float] = time.time,
@@ -58,6 +72,8 @@ async def run(
 
     Args:
         config: The configuration.
+        config_path: File it was read from, to be read again on SIGHUP; None: it cannot be.
+        dev: Serve a page to try the REST API.
         started: Called once all requests are served.
         stop: Ends the server when set; None: only signals do.
         clock: Seconds since the epoch.
@@ -68,34 +84,56 @@ async def run(
         ConfigError: A file that the configuration names cannot be used.
         ExceptionGroup: A part of the server failed.
     """
-    check_credentials(config.nats)
-    stop = stop or asyncio.Event()
+    check_credentials(config.nats, config.layout)
+    stop, hung_up = stop or asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
-        stack.enter_context(_signals_set(stop))
-        service = stack.enter_context(MetricService.create(config, clock))
+        stack.enter_context(_ending(stop))
+        stack.enter_context(_signal_set(signal.SIGHUP, hung_up))
         sockets = bind(config.http_api.address)
         stack.callback(close_all, sockets)
-        grpc_server = create_server(config.limits.request_bytes)
-        endpoints = Endpoints(http=tuple(map(endpoint, sockets)), grpc=_bind_grpc(grpc_server, config.grpc_api.address))
+        guard = Guard(config.jwt_public_key, config.auth, clock=clock)
+        grpc_server = create_server(config.limits.request_bytes, guard)
+        certificates = _certificates(config.http_api, clock)
+        endpoints = Endpoints(
+            http=tuple(map(endpoint, sockets)),
+            grpc=_bind_grpc(grpc_server, config.grpc_api.address, certificates),
+            scheme="https" if certificates else "http",
+        )
+        used_nodes = _used_nodes(config, clock)
+        kept_from = {} if used_nodes is None else {"kept_from": used_nodes.kept_from}
+        service = stack.enter_context(MetricService.create(config, clock, **kept_from))
         health = HealthState(SERVICE_NAME)
         await health.set_serving(False)
         await stack.enter_async_context(service.running())
         await stack.enter_async_context(serving(grpc_server, service, health, grace_seconds=GRACE_SECONDS))
         limits = config.limits
-        rest = ccms_gateway.create_app(service, request_bytes=limits.request_bytes, bodies_bytes=limits.queue_bytes)
-        await stack.enter_async_context(ccms_gateway.serving(rest, sockets, grace_seconds=GRACE_SECONDS))
+        rest = ccms_gateway.create_app(
+            service, guard, request_bytes=limits.request_bytes, bodies_bytes=limits.queue_bytes
+        )
+        context = certificates.context if certificates else None
+        await stack.enter_async_context(
+            ccms_gateway.serving(rest, sockets, grace_seconds=GRACE_SECONDS, ssl_context=context)
+        )
         _log_endpoints("listening at %s and %s, starting", endpoints)
+        warn_of_exposure(config, (*endpoints.http, *endpoints.grpc))
         if await _first(service.wait_until_up(), stop.wait()):
             logger.info("stopping before everything was recovered")
         else:
             await health.set_serving(True)
-            subscribers = await stack.enter_async_context(subscribed(config.nats, service, health.set_nats))
+            subscribers = await stack.enter_async_context(
+                subscribed(config.nats, service, health.set_nats, config.layout)
+            )
             stack.push_async_callback(health.set_serving, False)
             _log_endpoints("serving REST on %s, gRPC on %s", endpoints)
             if not config.is_durable:
                 logger.warning(
                     "samples are kept in memory only: set `checkpoints.directory` for them to outlive this process"
                 )
+            if used_nodes is not None:
+                await stack.enter_async_context(_in_background(used_nodes.run()))
+            if config_path is not None:
+                reloader = Reloader(config_path, config, service, guard, certificates)
+                await stack.enter_async_context(_in_background(reloader.run(hung_up)))
             notify("READY=1")
             if started is not None:
                 started(Running(endpoints, service, subscribers))
@@ -106,7 +144,36 @@ async def run(
 
 
 @contextmanager
-def _signals_set(stop: asyncio.Event) -> Iterator[None]:
+def _signal_set(number: signal.Signals, event: asyncio.Event) -> Iterator[None]:
+    """Makes a signal set an event."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(number, event.set)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Runs something that never ends by itself while the context lasts."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(work)
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+def _used_nodes(config: Config, clock: Callable[[], float]) -> UsedNodes | None:
+    """Who tells which nodes are in use, if anybody does and it matters."""
+    if not config.backend_url or not config.retention_seconds:
+        return None
+    return UsedNodes(config.backend_url, config.retention_seconds, clock, config.backend_token_file)
+
+
+@contextmanager
+def _ending(stop: asyncio.Event) -> Iterator[None]:
     """Makes SIGINT and SIGTERM set an event; a second one ends the process at once, whatever is left to do."""
     loop = asyncio.get_running_loop()
 
@@ -124,13 +191,21 @@ def _signals_set(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _bind_grpc(server: aio.Server, address: str) -> tuple[Endpoint, ...]:
+def _certificates(http: HttpApiConfig, clock: Callable[[], float]) -> Certificates | None:
+    """What connections are encrypted with, if they are."""
+    if not http.https_cert_file:
+        return None
+    return Certificates.load(http.https_cert_file, http.https_key_file, http.client_ca_file, clock=clock)
+
+
+def _bind_grpc(server: aio.Server, address: str, certificates: Certificates | None) -> tuple[Endpoint, ...]:
     """Lets gRPC listen on all IP addresses that an address stands for, with the same port."""
     host, port = split_address(address)
     ips = ip_addresses(address)
     bound: list[Endpoint] = []
     for ip in ips if host else ips[-1:]:  # on IPv6's wildcard address, gRPC listens for IPv4 as well
-        bound.append(bind_server(server, Endpoint(ip, port)))
+        credentials = certificates.grpc_credentials() if certificates else None
+        bound.append(bind_server(server, Endpoint(ip, port), credentials))
         port = bound[-1].port
     return tuple(bound)
 
@@ -147,6 +222,6 @@ async def _first(*waiting: Coroutine[None, None, object]) -> int:
 
 
 def _log_endpoints(form: str, endpoints: Endpoints) -> None:
-    rest = " and ".join(f"http://{each.authority}" for each in endpoints.http)
+    rest = " and ".join(f"{endpoints.scheme}://{each.authority}" for each in endpoints.http)
     grpc = " and ".join(each.authority for each in endpoints.grpc)
     logger.info(form, rest, grpc)

@@ -53,3 +53,14 @@ def parse_span(text: str) -> Fraction:
     if span > _SECONDS_MAX:
         raise ValueError("must be shorter than 292 years")
     return -span if text.startswith("-") else span
+
+
+def duration_text(seconds: int) -> str:
+    """Writes a duration, as `parse_seconds` reads it: `48h`, `1h30m`, `0`.
+
+    Args:
+        seconds: Not negative.
+    """
+    minutes, rest = divmod(seconds, 60)
+    parts = zip((*divmod(minutes, 60), rest), "hms", strict=True)
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0"

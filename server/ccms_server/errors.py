@@ -80,7 +80,15 @@ class NotFoundError(RequestError):
 
 
 class UnauthenticatedError(MetricStoreError):
-    """The request does not say who sends it, or not credibly."""
+    """The request does not say who sends it, or not credibly.
+
+    Attributes:
+        schemes: Authentication schemes of HTTP to try instead.
+    """
+
+    def __init__(self, message: str, schemes: tuple[str, ...] = ("Bearer",)) -> None:
+        super().__init__(message)
+        self.schemes = schemes
 
 
 class PermissionDeniedError(MetricStoreError):

@@ -5,7 +5,7 @@ gRPC, REST and NATS translate their wire formats to and from these types; `servi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,3 +173,62 @@ class SeriesAnswer:
     statistics: Statistics | None = None
     """None if not asked for or on error."""
     error: SeriesError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesExtent:
+    """A series, and the time its samples span."""
+
+    path: tuple[str, ...]
+    """Cluster, host, and optionally component and sub-component."""
+    metric: str
+    start: int
+    """Time at which the slot of the first sample begins, in seconds."""
+    n_slots: int
+    """Slots from the first sample to the last one, at least 1."""
+    interval: int
+    """Seconds of one slot."""
+
+    @property
+    def end(self) -> int:
+        """Time at which the slot of the last sample ends, in seconds."""
+        return self.start + self.n_slots * self.interval
+
+
+class MonitoringState(StrEnum):
+    """How completely a host is monitored."""
+
+    FULL = "full"
+    """Every metric asked for arrives."""
+    PARTIAL = "partial"
+    """Some do."""
+    FAILED = "failed"
+    """None does, or the host is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostHealth:
+    """Which metrics of a host arrive."""
+
+    host: str
+    known: bool
+    """Whether the host ever sent a sample; False: the rest is empty."""
+    degraded: Sequence[str] = ()
+    """Metrics asked for of which at least one series ended a while ago."""
+    missing: Sequence[str] = ()
+    """Metrics asked for without any series."""
+    n_arriving: int = 0
+    """Metrics asked for that are neither."""
+    n_series: int = 0
+    """Series of all metrics."""
+    n_stale: int = 0
+    """Those of them that ended a while ago."""
+
+    @property
+    def state(self) -> MonitoringState:
+        """Taken together. A known host that nothing is asked of is fully monitored."""
+        if not self.known:
+            return MonitoringState.FAILED
+        if not self.degraded and not self.missing:
+            return MonitoringState.FULL
+        return MonitoringState.PARTIAL if self.n_arriving else MonitoringState.FAILED

@@ -8,20 +8,33 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from ccms_server.config import Config, LimitsConfig
 from ccms_server.durability.keeper import Keeper, MemoryKeeper
 from ccms_server.durability.opening import open_disk
 from ccms_server.durability.recovery import Recovery
 from ccms_server.errors import LimitExceededError, NotReadyError
+from ccms_server.extents import series_extents
+from ccms_server.health import host_health
 from ccms_server.ingest.writer import IngestCounters, Writer
-from ccms_server.model import QueryRequest, SampleColumn, SeriesAnswer, SeriesQuery, WriteReport
+from ccms_server.model import (
+    HostHealth,
+    QueryRequest,
+    SampleColumn,
+    SeriesAnswer,
+    SeriesExtent,
+    SeriesQuery,
+    WriteReport,
+)
 from ccms_server.query import Plan, answers, plan
+from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
 from ccms_server.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
+
+_Chunk = TypeVar("_Chunk")
 
 CHUNK_POINTS: Final = 1 << 17
 """Values read before they are handed on: a megabyte."""
@@ -32,6 +45,9 @@ SLOW_START_SECONDS: Final = 1.0
 """A start that takes longer says why."""
 
 CGROUP_MEMORY_MAX: Final = Path("/sys/fs/cgroup/memory.max")
+
+_LONG_AGO: Final = -(1 << 62)
+"""A time before all samples, in seconds."""
 
 QUICK_SERIES: Final = 4
 QUICK_SAMPLES: Final = 4096
@@ -46,7 +62,17 @@ class MetricService:
         limits: What requests may ask for.
     """
 
-    def __init__(self, store: Store, writer: Writer, limits: LimitsConfig, recovery: Recovery | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        limits: LimitsConfig,
+        recovery: Recovery | None,
+        *,
+        workers: int,
+        clock: Callable[[], float],
+        memory_seconds: int,
+    ) -> None:
         """Makes a stopped service.
 
         Args:
@@ -54,25 +80,36 @@ class MetricService:
             writer: Writes to it.
             limits: What requests may ask for.
             recovery: Fills the store before anything is served; None: there is nothing to fill it with.
+            workers: Threads that answer queries.
+            clock: Seconds since the epoch.
+            memory_seconds: Series that ended longer ago do not count for the health of hosts; 0: all do.
         """
         self.store = store
         self.limits = limits
+        self._clock = clock
+        self._memory_seconds = memory_seconds
         self._writer = writer
         self._recovery = recovery
-        self._readers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="reader")
+        self._readers = ThreadPoolExecutor(workers, thread_name_prefix="reader")
         # Waiting here rather than for a thread, a query that is given up leaves the line.
-        self._large_reads = asyncio.Semaphore(os.cpu_count() or 1)
+        self._large_reads = asyncio.Semaphore(workers)
         self._state = "starting"
         self._up = asyncio.Event()
 
     @classmethod
     @contextmanager
-    def create(cls, config: Config, clock: Callable[[], float] = time.time) -> Iterator["MetricService"]:
+    def create(
+        cls,
+        config: Config,
+        clock: Callable[[], float] = time.time,
+        kept_from: Callable[[int], int] = lambda oldest: oldest,
+    ) -> Iterator["MetricService"]:
         """Makes a stopped service, and holds its directory, if it has one, while the context lasts.
 
         Args:
             config: The configuration.
             clock: Seconds since the epoch.
+            kept_from: See `Writer`.
 
         Raises:
             DirectoryError: The directory cannot be used; nothing in it was changed.
@@ -85,11 +122,21 @@ class MetricService:
                 keeper,
                 clock=clock,
                 retention_seconds=config.retention_seconds,
+                kept_from=kept_from,
                 future_seconds=config.limits.future_seconds,
                 queue_bytes=config.limits.queue_bytes,
                 line_bytes=config.limits.line_bytes,
             )
-            yield cls(store, writer, config.limits, recovery)
+            workers = config.num_workers or os.cpu_count() or 1
+            yield cls(
+                store,
+                writer,
+                config.limits,
+                recovery,
+                workers=workers,
+                clock=clock,
+                memory_seconds=config.retention_in_memory,
+            )
 
     @property
     def ready(self) -> bool:
@@ -186,6 +233,16 @@ class MetricService:
         self._check(0)
         return await self._writer.free(path, before)
 
+    async def configure(self, metrics: Sequence[Metric]) -> None:
+        """Serves metrics from now on, or other rules to aggregate them by; a name keeps its interval.
+
+        Raises:
+            QueueFullError: The server is behind.
+            NotReadyError: The server is starting or stopping.
+        """
+        self._check(0)
+        await self._writer.configure(metrics)
+
     async def query(self, request: QueryRequest) -> AsyncGenerator[list[SeriesAnswer], None]:
         """Answers a query in chunks of bounded size, in order.
 
@@ -213,6 +270,39 @@ class MetricService:
             for chunk in chunks:
                 yield chunk
             return
+        async with aclosing(self._read_on_threads(chunks)) as parts:
+            async for part in parts:
+                yield part
+
+    async def series_extents(self, path: Sequence[str]) -> AsyncGenerator[list[SeriesExtent], None]:
+        """The series at a level and below it that have samples, depth first, in chunks of bounded size.
+
+        Args:
+            path: Cluster, host, component and sub-component, or the beginning of these; empty for everything.
+
+        Raises:
+            NotFoundError: Before the first chunk: there is no such level.
+            NotReadyError: Before the first chunk: the server is starting or stopping.
+        """
+        self._check(0)
+        async with aclosing(self._read_on_threads(series_extents(self.store, path))) as parts:
+            async for part in parts:
+                yield part
+
+    async def host_health(self, cluster: str, hosts: Sequence[str], metrics: Sequence[str]) -> list[HostHealth]:
+        """Which metrics of hosts arrive, in the order of `hosts`; see `health` for the rules.
+
+        Raises:
+            NotReadyError: The server is starting or stopping.
+        """
+        self._check(0)
+        now = int(self._clock())
+        oldest = now - self._memory_seconds if self._memory_seconds else _LONG_AGO
+        chunks = host_health(self.store, cluster, hosts, metrics, now=now, oldest=oldest)
+        return [health async for chunk in self._read_on_threads(chunks) for health in chunk]
+
+    async def _read_on_threads(self, chunks: Iterator[_Chunk]) -> AsyncGenerator[_Chunk, None]:
+        """What an iterator over the store makes, off the event loop, one chunk at a time."""
         loop = asyncio.get_running_loop()
         while True:
             async with self._large_reads:
@@ -261,7 +351,7 @@ def _series_asked(query: SeriesQuery) -> int:
     return max(1, len(query.type_ids)) * max(1, len(query.subtype_ids))
 
 
-def _next(chunks: Iterator[list[SeriesAnswer]]) -> list[SeriesAnswer] | None:
+def _next(chunks: Iterator[_Chunk]) -> _Chunk | None:
     return next(chunks, None)
 
 

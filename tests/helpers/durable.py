@@ -131,4 +131,4 @@ class DurableStore:
         return directory
 
 
-CHECKPOINT_KEYS = {"interval", "restore", "sync", "wal-bytes", "retention"}
+CHECKPOINT_KEYS = {"interval", "restore", "sync", "wal-bytes", "max-wal-size", "retention"}

@@ -7,9 +7,7 @@ import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ccms_client import MetricStoreClient
-from helpers.rest import rest_client
-from helpers.server import ServerProcess, config_text
+from helpers.server import ServerProcess, clients, config_text
 from helpers.waiting import DEADLINE_SECONDS, eventually
 
 TESTS = Path(__file__).parents[1]
@@ -59,16 +57,21 @@ class Launched:
         return await self.end()
 
     @asynccontextmanager
-    async def clients(self, pattern=r"serving REST on (http://\S+), gRPC on (\S+)$"):
-        """Waits for a line with addresses; yields the server with a client for each protocol."""
+    async def clients(self, pattern=r"serving REST on (https?://\S+), gRPC on (\S+)$", **access):
+        """Waits for a line with addresses; yields the server with a client for each protocol.
+
+        Args:
+            pattern: Of the line.
+            access: Token and certificates, see `helpers.server.clients`.
+        """
         found = await self.until_logged(pattern)
         assert found is not None, f"the server did not start: {self.text}"
-        async with rest_client(found[1]) as rest, MetricStoreClient.connect(found[2]) as grpc:
+        async with clients(found[1], found[2], **access) as (rest, grpc):
             yield ServerProcess(rest, grpc, found[2], self.process, self.log)
 
     def clients_while_starting(self):
         """As `clients`, as soon as it listens."""
-        return self.clients(r"listening at (http://\S+) and (\S+), starting$")
+        return self.clients(r"listening at (https?://\S+) and (\S+), starting$")
 
     async def _read(self):
         async for line in self.process.stderr:

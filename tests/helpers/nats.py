@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sysconfig
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +23,7 @@ ANY_PORT = -1
 class NatsServer:
     def __init__(self, arguments=()):
         self.port = ANY_PORT
+        self.websocket_port = None
         self._arguments = arguments
         self._process = None
         self._reading = None
@@ -39,6 +41,8 @@ class NatsServer:
             async for line in self._process.stderr:
                 if found := re.search(rb"Listening for client connections on 127.0.0.1:(\d+)", line):
                     self.port = int(found[1])
+                if found := re.search(rb"Listening for websocket clients on wss?://127.0.0.1:(\d+)", line):
+                    self.websocket_port = int(found[1])
                 if b"Server is ready" in line:
                     break
             else:
@@ -57,15 +61,56 @@ class NatsServer:
         await self._reading
 
 
+class ConfiguredNatsServer(NatsServer):
+    """One with a configuration file, which can be replaced."""
+
+    def __init__(self, path):
+        super().__init__(("--config", str(path)))
+        self._path = path
+
+    def reconfigure(self, text):
+        """Replaces its configuration while it runs; that takes effect some time later."""
+        self._path.write_text(text)
+        self.reload()
+
+
+@asynccontextmanager
+async def configured_nats_server(directory, text):
+    """Runs a NATS server with a configuration file in a directory while the context lasts."""
+    path = directory / "nats.conf"
+    path.write_text(text)
+    async with _running(ConfiguredNatsServer(path)) as server:
+        yield server
+
+
 @asynccontextmanager
 async def nats_server(*arguments):
     """Runs a NATS server while the context lasts."""
-    server = NatsServer(arguments)
+    async with _running(NatsServer(arguments)) as server:
+        yield server
+
+
+@asynccontextmanager
+async def _running(server):
     await server.start()
     try:
         yield server
     finally:
         await server.kill()
+
+
+def entry(broker, *subscriptions, **settings):
+    """An entry of the configuration's `nats`, with subscriptions given as pairs of subject and cluster."""
+    return {
+        "address": broker.url,
+        "subscriptions": [{"subscribe-to": subject, "cluster-tag": cluster} for subject, cluster in subscriptions],
+        **settings,
+    }
+
+
+def all_connected(server):
+    """Whether a server has all its connections."""
+    return all(subscriber.connected for subscriber in server.nats)
 
 
 async def delivered(client):
@@ -87,33 +132,59 @@ async def publisher(server, **options):
         await client.close()
 
 
-def operator_mode(directory):
-    """Makes a broker's configuration that asks for signed tokens, and a credentials file that it takes.
+class Operator:
+    """Signs the tokens that a broker asks for instead of passwords.
 
-    Returns:
-        Arguments of nats-server, and the path of the credentials file.
+    Attributes:
+        config: The broker's configuration.
     """
-    operator, account, user = (
-        nkeys.from_seed(bytearray(nkeys.encode_seed(os.urandom(32), prefix)))
-        for prefix in (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_USER)
-    )
-    unlimited = dict.fromkeys(("subs", "data", "payload"), -1)
-    account_limits = unlimited | dict.fromkeys(("conn", "leaf", "imports", "exports"), -1) | {"wildcards": True}
-    account_token = _token(operator, account, {"type": "account", "limits": account_limits})
-    config, credentials = directory / "nats.conf", directory / "user.creds"
-    config.write_text(
-        f"operator: {_token(operator, operator, {'type': 'operator'})}\n"
-        f"resolver: MEMORY\nresolver_preload: {{ {account.public_key.decode()}: {account_token} }}\n"
-    )
-    credentials.write_text(
-        f"-----BEGIN NATS USER JWT-----\n{_token(account, user, {'type': 'user', **unlimited})}\n"
-        "------END NATS USER JWT------\n\n"
-        f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n------END USER NKEY SEED------\n"
-    )
-    return ("--config", str(config)), credentials
+
+    def __init__(self):
+        prefixes = (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT)
+        self._operator, self._account = map(_key_pair, prefixes)
+
+    @property
+    def config(self):
+        return self.config_without()
+
+    def config_without(self, *revoked):
+        """The same once the users of some credentials files are not let in any more."""
+        limits = _UNLIMITED | dict.fromkeys(("conn", "leaf", "imports", "exports"), -1) | {"wildcards": True}
+        revocations = {_public_key(credentials): int(time.time()) + 1 for credentials in revoked}
+        account = {"type": "account", "limits": limits, "revocations": revocations}
+        return (
+            f"operator: {_token(self._operator, self._operator, {'type': 'operator'})}\n"
+            f"resolver: MEMORY\nresolver_preload: {{ {self._account.public_key.decode()}: "
+            f"{_token(self._operator, self._account, account)} }}\n"
+        )
+
+    def write_credentials(self, path, seconds=None):
+        """Writes the credentials file of a new user, perhaps for some seconds only; returns its path."""
+        user = _key_pair(nkeys.PREFIX_BYTE_USER)
+        expiry = {} if seconds is None else {"exp": int(time.time()) + seconds}
+        token = _token(self._account, user, {"type": "user", **_UNLIMITED}, **expiry)
+        path.write_text(
+            f"-----BEGIN NATS USER JWT-----\n{token}\n"
+            "------END NATS USER JWT------\n\n"
+            f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n------END USER NKEY SEED------\n"
+        )
+        return path
 
 
-def _token(issuer, subject, claims):
+_UNLIMITED = dict.fromkeys(("subs", "data", "payload"), -1)
+
+
+def _key_pair(prefix):
+    return nkeys.from_seed(bytearray(nkeys.encode_seed(os.urandom(32), prefix)))
+
+
+def _public_key(credentials):
+    """The user's public key in a credentials file."""
+    seed = credentials.read_text().splitlines()[-2]
+    return nkeys.from_seed(bytearray(seed.encode())).public_key.decode()
+
+
+def _token(issuer, subject, claims, **registered):
     """A JSON web token with NATS's own kind of signature."""
     payload = {
         "jti": subject.public_key.decode(),
@@ -122,6 +193,7 @@ def _token(issuer, subject, claims):
         "sub": subject.public_key.decode(),
         "name": claims["type"],
         "nats": {"version": 2, **claims},
+        **registered,
     }
     signed = f"{_base64url(_json({'typ': 'JWT', 'alg': 'ed25519-nkey'}))}.{_base64url(_json(payload))}"
     return f"{signed}.{_base64url(issuer.sign(signed.encode()))}"

@@ -21,8 +21,9 @@ class Answer:
 
 
 class RestClient:
-    def __init__(self, session, base_url):
+    def __init__(self, session, base_url, ssl_context):
         self.base_url = base_url
+        self._ssl_context = ssl_context
         self._session = session
 
     async def send(self, method, path, body=b"", headers=None):
@@ -38,8 +39,8 @@ class RestClient:
 
     async def connect(self):
         """A connection of its own, to say on it what no client would."""
-        host, port = self.base_url.removeprefix("http://").split(":")
-        return await asyncio.open_connection(host, int(port))
+        host, port = self.base_url.partition("://")[2].split(":")
+        return await asyncio.open_connection(host, int(port), ssl=self._ssl_context)
 
     async def write(self, lines, path="/api/write"):
         return await self.send("POST", path, lines)
@@ -49,6 +50,15 @@ class RestClient:
 
 
 @asynccontextmanager
-async def rest_client(base_url):
-    async with aiohttp.ClientSession() as session:
-        yield RestClient(session, base_url)
+async def rest_client(base_url, *, token=None, ssl_context=None):
+    """A client for a server.
+
+    Args:
+        base_url: Where it is.
+        token: Sent with every request, unless it has other `Authorization`.
+        ssl_context: For HTTPS; None: the base URL is one of HTTP.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    connector = aiohttp.TCPConnector(ssl=ssl_context or True)
+    async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
+        yield RestClient(session, base_url, ssl_context)

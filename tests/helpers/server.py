@@ -52,8 +52,15 @@ class ServerInside(Server):
 
 
 @asynccontextmanager
-async def server_inside(**config):
-    """Runs the whole application in this process."""
+async def server_inside(*, token=None, authority=None, client=None, **config):
+    """Runs the whole application in this process.
+
+    Args:
+        token: What its clients send.
+        authority: Whose certificate it has; None: there is no TLS.
+        client: Certificate that its clients show.
+        config: See `config_text`.
+    """
     loop = asyncio.get_running_loop()
     up, stop = loop.create_future(), asyncio.Event()
     task = asyncio.create_task(run(parse_config(config_text(**config)), started=up.set_result, stop=stop))
@@ -63,15 +70,28 @@ async def server_inside(**config):
     running = up.result()
     grpc_address = running.endpoints.grpc[0].authority
     try:
-        async with (
-            rest_client(f"http://{running.endpoints.http[0].authority}") as rest,
-            MetricStoreClient.connect(grpc_address) as grpc,
-        ):
+        async with clients(
+            f"{running.endpoints.scheme}://{running.endpoints.http[0].authority}",
+            grpc_address,
+            token=token,
+            authority=authority,
+            client=client,
+        ) as (rest, grpc):
             yield ServerInside(rest, grpc, grpc_address, running, stop, task)
     finally:
         stop.set()
         await asyncio.wait({task})
     await task
+
+
+@asynccontextmanager
+async def clients(http, grpc_address, *, token=None, authority=None, client=None):
+    """A client for each protocol, see `server_inside`."""
+    async with (
+        rest_client(http, token=token, ssl_context=authority and authority.context(client)) as rest,
+        MetricStoreClient.connect(grpc_address, token=token, tls=authority and authority.tls(client)) as grpc,
+    ):
+        yield rest, grpc
 
 
 class ServerProcess(Server):
@@ -131,7 +151,7 @@ async def _addresses(process, log):
     """Reads the log up to the line that says where the server listens."""
     async for line in process.stderr:
         log.append(line.decode())
-        if found := re.search(r"REST on (http://\S+), gRPC on (\S+)$", log[-1]):
+        if found := re.search(r"REST on (https?://\S+), gRPC on (\S+)$", log[-1]):
             return found[1], found[2]
     raise AssertionError(f"the server did not start: {''.join(log)}")
 

@@ -2,24 +2,21 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import re
-import socket
 from contextlib import asynccontextmanager
 
 import nats
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from helpers.nats import delivered, nats_server, operator_mode, publisher
-from helpers.server import config_text, server_inside
+from helpers.nats import all_connected, delivered, entry, nats_server, publisher
+from helpers.server import server_inside
 from helpers.waiting import eventually
 
 from ccms_client import SeriesQuery
-from ccms_server.app import run
-from ccms_server.config import NatsConfig, NatsSubscription, parse_config
-from ccms_server.errors import ConfigError, NotReadyError
+from ccms_server.config import NatsConfig, NatsSubscription
+from ccms_server.errors import NotReadyError
 from ccms_server.ingest import nats as ingest
 from ccms_server.ingest.nats import subscribed
 from ccms_server.ingest.writer import IngestCounters
@@ -28,15 +25,6 @@ from ccms_server.rpc.health import NATS_SERVICE
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 START = 1_700_000_000
 INTERVAL = 60
-
-
-def entry(broker, *subscriptions, **settings):
-    """An entry of the configuration's `nats`, with subscriptions given as pairs of subject and cluster."""
-    return {
-        "address": broker.url,
-        "subscriptions": [{"subscribe-to": subject, "cluster-tag": cluster} for subject, cluster in subscriptions],
-        **settings,
-    }
 
 
 def line(value, number=0, host="n1"):
@@ -54,10 +42,6 @@ async def stored_values(server, cluster, host="n1"):
         cluster, START, START + 100_000 * INTERVAL, [SeriesQuery(metric="cpu_load", host=host)]
     )
     return series.values.tolist()
-
-
-def all_connected(server):
-    return all(subscriber.connected for subscriber in server.nats)
 
 
 async def test_each_subscription_has_its_own_default_cluster():
@@ -187,54 +171,6 @@ async def test_several_entries_have_a_connection_each():
             assert await health(server, NATS_SERVICE) == NOT_SERVING
 
 
-async def test_a_user_name_and_password_are_sent(caplog):
-    async with nats_server("--user", "store", "--pass", "secret") as broker:
-        good = entry(broker, ("updates", "alex"), username="store", password="secret")
-        bad = entry(broker, ("updates", "alex"), username="store", password="guess")
-        async with server_inside(nats=[good, bad]) as server:
-            await eventually(lambda: server.nats[0].connected, "the connection with the right password")
-            await eventually(lambda: "Authorization Violation" in caplog.text, "the other one to be refused")
-            assert not server.nats[1].connected
-    assert "secret" not in caplog.text
-    assert "guess" not in caplog.text
-
-
-@pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_a_broker_that_sends_us_away_is_asked_again(tmp_path, caplog):
-    """nats-py gives up on a connection that the server ends with an error, and forgets to close its socket."""
-    config = tmp_path / "nats.conf"
-
-    def let_in(password):
-        config.write_text(f'authorization {{ user: store, password: "{password}" }}')
-
-    let_in("secret")
-    async with nats_server("--config", str(config)) as broker:
-        nats = [entry(broker, ("updates", "alex"), username="store", password="secret")]
-        async with server_inside(nats=nats) as server:
-            await eventually(lambda: all_connected(server), "a connection")
-            let_in("changed")
-            broker.reload()
-            await eventually(lambda: not all_connected(server), "to be sent away")
-            await eventually(lambda: "Authorization Violation" in caplog.text, "to be refused")
-            let_in("secret")
-            broker.reload()
-            await eventually(lambda: all_connected(server), "a new connection")
-            async with publisher(broker, user="store", password="secret") as client:
-                await client.publish("updates", line(1.0))
-            await eventually(lambda: server.service.counters.stored == 1, "the published line")
-    gc.collect()  # while its sockets may be found unclosed
-
-
-async def test_a_credentials_file_is_used(tmp_path):
-    arguments, credentials = operator_mode(tmp_path)
-    async with nats_server(*arguments) as broker, publisher(broker, user_credentials=credentials) as client:
-        nats = [entry(broker, ("updates", "alex"), **{"creds-file-path": str(credentials)})]
-        async with server_inside(nats=nats) as server:
-            await eventually(lambda: all_connected(server), "a connection")
-            await client.publish("updates", line(1.0))
-            await eventually(lambda: server.service.counters.stored == 1, "the published line")
-
-
 class BusySink:
     """Takes nothing before it is told to."""
 
@@ -307,27 +243,6 @@ async def test_messages_that_are_refused_are_counted():
         while not sink.counters.dropped:  # until the subscription is made, messages go nowhere
             await client.publish("updates", b"x")
             await delivered(client)
-
-
-@pytest.mark.parametrize(
-    ("content", "rule"),
-    [
-        ("", "BEGIN NATS USER JWT"),
-        ("-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n", "BEGIN USER NKEY SEED"),
-        ("-----BEGIN NATS USER JWT-----\nx\n-----BEGIN USER NKEY SEED-----\nSUnonsense\n", "no nkey"),
-        (None, "cannot be read"),
-    ],
-)
-async def test_a_credentials_file_that_cannot_be_used_is_told_at_the_start(tmp_path, content, rule):
-    path = tmp_path / "user.creds"
-    if content is not None:
-        path.write_text(content)
-    nats = {"address": "127.0.0.1:1", "creds-file-path": str(path), "subscriptions": [{"subscribe-to": "updates"}]}
-    with socket.create_server(("127.0.0.1", 0)) as taken:  # what is found out before anything is started
-        http = {"address": f"127.0.0.1:{taken.getsockname()[1]}"}
-        with pytest.raises(ConfigError, match=rule) as raised:
-            await run(parse_config(config_text(nats=[nats], **{"http-api": http})))
-    assert raised.value.key == "nats[0].creds-file-path"
 
 
 GREETINGS = [

@@ -1,6 +1,8 @@
-"""The configuration: what it says (`model`), and how it is read from a file."""
+"""The configuration: what it says (`model`), how it is read from a file (`load`), and how it is shown (`effective`)."""
 
-from ccms_server.config.load import FILE_BYTES_MAX, inactive_features, load_config, parse_config, split_address
+from ccms_server.config.address import split_address
+from ccms_server.config.effective import effective_settings
+from ccms_server.config.load import FILE_BYTES_MAX, load_config, parse_config
 from ccms_server.config.model import (
     ArchiveConfig,
     ArchiveFormat,
@@ -17,6 +19,7 @@ from ccms_server.config.model import (
     NatsConfig,
     NatsSubscription,
 )
+from ccms_server.config.notes import inactive_features
 
 __all__ = [
     "FILE_BYTES_MAX",
@@ -34,6 +37,7 @@ __all__ = [
     "LimitsConfig",
     "NatsConfig",
     "NatsSubscription",
+    "effective_settings",
     "inactive_features",
     "load_config",
     "parse_config",

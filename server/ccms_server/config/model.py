@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ccms_server.config.address import nats_servers
 from ccms_server.store.metric import Metric
 
 
@@ -83,7 +84,7 @@ class NatsConfig:
     tls_key_file: str = ""
     """PEM file of the certificate's key; set if and only if `tls_cert_file` is."""
     subscriptions: tuple[NatsSubscription, ...]
-    """At least one."""
+    """Empty: nothing is taken from it."""
 
     @property
     def servers(self) -> list[str]:
@@ -197,8 +198,11 @@ class Config:
     """User to become once the sockets are bound; empty: stay who started the process."""
     group: str = ""
     """Group to become; empty: that of `user`, if there is one."""
-    backend_url: str = ""
-    """Base URL of cc-backend, asked which nodes are in use: their samples outlive the retention. Empty: nobody is."""
+    backend_url: str = field(default="", repr=False)
+    """Base URL of cc-backend, asked which nodes are in use: their samples outlive the retention. Empty: nobody is.
+    It may hold a password."""
+    backend_token_file: str = ""
+    """File with the token to show to cc-backend; empty: none."""
     num_workers: int = 0
     """Threads that answer queries; 0: one for each processor."""
     checkpoints: CheckpointsConfig | None = None
@@ -224,9 +228,3 @@ class Config:
         if checkpoints.retention is not None:
             return checkpoints.retention
         return max(self.retention_in_memory, (self.archive or ArchiveConfig()).interval)
-
-
-def nats_servers(address: str) -> list[str]:
-    """The URLs in `nats[].address`, each with a scheme."""
-    servers = [server.strip() for server in address.split(",")]
-    return [server if "://" in server else f"nats://{server}" for server in servers]

@@ -3,13 +3,13 @@
     placed -> WAL record, synced -> put into open tiles -> sealed -> block file -> WAL cut -> ... -> archive or deletion
 
 Blocks, the state and archives are written by a thread of their own, one piece of work at a time, so that samples never
-wait for them. Two bounds keep the WAL from growing: beyond `wal_bytes`, windows that hold it back are sealed early;
-beyond twice as much, because blocks cannot be written, further samples are refused.
+wait for them. Three bounds keep the WAL from growing: beyond a size, and after a time, windows that hold it back are
+sealed early; beyond twice the size, because blocks cannot be written, further samples are refused.
 """
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from time import monotonic
@@ -20,7 +20,7 @@ import numpy as np
 from ccms_server.durability.archiving import Archive
 from ccms_server.durability.block import Block, block_path
 from ccms_server.durability.block_job import BlockJob
-from ccms_server.durability.catalogue import Catalogue
+from ccms_server.durability.catalogue import Catalogue, StoredMetric
 from ccms_server.durability.damage import DamageLog
 from ccms_server.durability.directory import StoreDirectory, fsync_directory
 from ccms_server.durability.sample_codec import DROPPED, FLOORS, SAMPLES, encode, encode_dropped, encode_floors
@@ -28,6 +28,7 @@ from ccms_server.durability.state import COLUMNS, SeriesState, save_state
 from ccms_server.durability.wal import Wal
 from ccms_server.errors import DiskUnavailableError, reason_of
 from ccms_server.store.append import Placement
+from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
 from ccms_server.store.table import MetricTable
 
@@ -42,6 +43,9 @@ CAP_INTERVAL_SECONDS: Final = 60.0
 WINDOWS_AT_ONCE_MAX: Final = 64
 TILES_AT_ONCE_MAX: Final = 4096
 """New tiles in blocks that are written in one piece of work, but for the last one: adopting them holds up samples."""
+
+WAL_BYTES_LEAST: Final = 1 << 20
+"""The WAL may always grow so far."""
 
 BLOCKS_TROUBLE: Final = "blocks cannot be written"
 CUT_TROUBLE: Final = "the WAL cannot be cut"
@@ -68,6 +72,8 @@ class DiskKeeper:
         outdated: list[Path],
         *,
         wal_bytes: int,
+        wal_bytes_per_host: int,
+        checkpoint_seconds: int,
         memory_cap_bytes: int,
         archive: Archive | None,
     ) -> None:
@@ -82,6 +88,8 @@ class DiskKeeper:
             blocks: Those that are found by the recovery.
             outdated: Files of blocks to delete, found by the recovery.
             wal_bytes: Size of the WAL beyond which open windows are written out early.
+            wal_bytes_per_host: The same for each host; the smaller of both counts. 0: no such bound.
+            checkpoint_seconds: Time after which open windows are written out early; 0: no such bound.
             memory_cap_bytes: Resident memory beyond which windows are sealed early and maps given back; 0: no such cap.
             archive: Takes windows before they are dropped; None: they are just dropped.
         """
@@ -92,12 +100,16 @@ class DiskKeeper:
         self._directory = directory
         self._catalogue = catalogue
         self._wal = wal
-        self._wal_bytes_max = wal_bytes
+        self._wal_bytes = wal_bytes
+        self._wal_bytes_per_host = wal_bytes_per_host
+        self._checkpoint_seconds = checkpoint_seconds
+        self._next_checkpoint = monotonic() + checkpoint_seconds
+        self._checkpointed: int | None = None  # the last record when windows were last written early for their age
         self._memory_cap_bytes = memory_cap_bytes
         self._archive = archive
         self._tables: dict[int, list[MetricTable]] = {}
         for table in store.tables:
-            self._tables.setdefault(table.metric.interval, []).append(table)
+            self._take_table(table)
         self._early: set[tuple[int, int]] = set()  # windows to be written though they are not quiet
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._running: tuple[Future[None], Callable[[], None], str] | None = None
@@ -131,6 +143,18 @@ class DiskKeeper:
             self._store.set_floors(series, slots)
             self._store.log_number = number
         return len(series)
+
+    def configure(self, metrics: Iterable[Metric]) -> None:
+        """See `Keeper`."""
+        for metric in metrics:
+            number = self._catalogue.number_of(StoredMetric(metric.name, metric.interval))
+            is_new = number == len(self._store.tables)
+            self._store.configure(number, metric)
+            if is_new:
+                self._take_table(self._store.tables[number])
+
+    def _take_table(self, table: MetricTable) -> None:
+        self._tables.setdefault(table.metric.interval, []).append(table)
 
     @property
     def is_sync_due(self) -> bool:
@@ -254,10 +278,23 @@ class DiskKeeper:
         else:
             self._forget_trouble("blocks past the retention cannot be deleted")
 
+    @property
+    def _wal_bytes_max(self) -> int:
+        if not self._wal_bytes_per_host:
+            return self._wal_bytes
+        n_hosts = sum(len(cluster.children) for cluster in self._store.tree.root.children.values())
+        return min(self._wal_bytes, max(self._wal_bytes_per_host * n_hosts, WAL_BYTES_LEAST))
+
     def _shorten_wal(self) -> Iterator[None]:
-        """Lets the older half of a WAL that has grown too large become unnecessary."""
+        """Lets the older part of a WAL that has grown too large, or old, become unnecessary."""
         if self._wal.bytes > self._wal_bytes_max:
             yield from self.write_early(self._wal.middle)
+        if self._checkpointed is None:  # what was recovered is as old as what comes first
+            self._checkpointed = self._store.log_number
+        elif self._checkpoint_seconds and monotonic() >= self._next_checkpoint:
+            self._next_checkpoint = monotonic() + self._checkpoint_seconds
+            yield from self.write_early(self._checkpointed + 1)
+            self._checkpointed = self._store.log_number
 
     def write_early(self, cut: int) -> Iterator[None]:
         """Seals the windows with samples that are only in WAL records before a number, to be written next."""

@@ -1,9 +1,10 @@
 """What becomes of samples beyond the tiles they are put into: the writer's thread calls a keeper."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ccms_server.store.append import Placement
+from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
 
 
@@ -32,6 +33,9 @@ class Keeper(Protocol):
         Raises:
             DiskUnavailableError: It cannot be made durable; nothing was dropped.
         """
+
+    def configure(self, metrics: Iterable[Metric]) -> None:
+        """Serves metrics from now on, or other rules to aggregate them by; a name keeps its interval."""
 
     def maintain(self, oldest: int) -> Iterator[None]:
         """Does what is due; yields after every piece of a few milliseconds.
@@ -66,6 +70,11 @@ class MemoryKeeper:
 
     def free(self, path: Sequence[str], before: int) -> int:  # noqa: D102
         return self._store.free(path, before)
+
+    def configure(self, metrics: Iterable[Metric]) -> None:  # noqa: D102
+        for metric in metrics:
+            number = self._store.metric_id(metric.name)
+            self._store.configure(len(self._store.tables) if number is None else number, metric)
 
     def maintain(self, oldest: int) -> Iterator[None]:  # noqa: D102
         return self._store.maintain(oldest)

@@ -71,6 +71,8 @@ def open_disk(
         recovery.blocks,
         recovery.outdated,
         wal_bytes=checkpoints.wal_bytes,
+        wal_bytes_per_host=checkpoints.wal_bytes_per_host,
+        checkpoint_seconds=checkpoints.interval,
         memory_cap_bytes=config.memory_cap_bytes,
         archive=archive,
     )

@@ -1,33 +1,36 @@
 """Samples from NATS: subscriptions whose messages are handed to the writer.
 
-One connection for each entry of the configuration. Messages of a subscription are handed over one by one, in the order
-they arrived; the next waits while the writer's queue is full. Across subscriptions of a connection the order is not
-that of arrival: nats-py gives each subscription a queue and a task of its own, and nothing public says which message
-came first. A collector publishes to one subject, so what one host sends stays in order.
+Entries of the configuration that say the same of a broker share a connection (`nats_access`). Messages of a
+subscription are handed over one by one, in the order they arrived; the next waits while the writer's queue is full.
+Across subscriptions of a connection the order is not that of arrival: nats-py gives each subscription a queue and a
+task of its own, and nothing public says which message came first. A collector publishes to one subject, so what one
+host sends stays in order.
 
 Core NATS has no acknowledgements: what does not fit into a subscription's pending limits is lost, counted and logged.
 So is what nats-py throws away when it closes a connection: `Client.stats` tells how much was received.
+
+A broker may refuse a subscription and leave the others alone. A refused one is asked for again from time to time: the
+broker does not tell when its permissions have been mended.
 """
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
-from pathlib import Path
 from typing import Final, Protocol
 
 import nats.errors
-import nkeys
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from ccms_server.config import NatsConfig
-from ccms_server.errors import ConfigError, MetricStoreError
+from ccms_server.config import Layout, NatsConfig, NatsSubscription
+from ccms_server.errors import MetricStoreError
+from ccms_server.ingest.nats_access import connections
+from ccms_server.ingest.nats_client import BrokerClient
 from ccms_server.ingest.writer import IngestCounters
 
 logger = logging.getLogger(__name__)
@@ -37,6 +40,8 @@ PENDING_BYTES_MAX: Final = 64 << 20
 PENDING_MESSAGES_MAX: Final = 65_536
 RECONNECT_SECONDS: Final = 1
 """Pause between two attempts to reach the same server."""
+RESUBSCRIBE_SECONDS: Final = 10.0
+"""Pause between two attempts to make the subscriptions that the broker refused."""
 CONNECT_TIMEOUT_SECONDS: Final = 5
 SILENCE_SECONDS: Final = 60
 """A client that is reconnecting and tells nothing of its attempts for so long has ended them."""
@@ -49,7 +54,9 @@ PROBLEMS_LOGGED_MAX: Final = 16
 LOG_INTERVAL_SECONDS: Final = 10.0
 """Losses are logged together, this often."""
 
-_CREDENTIAL_MARKERS: Final = (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED")
+_AUTHORIZATION_PROBLEM: Final = re.compile("authoriz|authentic", re.IGNORECASE)
+"""`Authorization Violation`, `User Authentication Expired` and the like."""
+_PERMISSION_PROBLEM: Final = re.compile("permissions violation", re.IGNORECASE)
 
 
 class LineSink(Protocol):
@@ -67,7 +74,7 @@ class LineSink(Protocol):
 
 @dataclass(slots=True)
 class NatsCounters:
-    """What one connection received since the start."""
+    """What happened on one connection since the start."""
 
     messages: int = 0
     """Messages handed over."""
@@ -76,15 +83,55 @@ class NatsCounters:
     dropped: int = 0
     """Messages lost because the writer was behind, or refused by it."""
     connections: int = 0
-    """Times a connection was made."""
+    """Times a connection was made; each but the first after a loss."""
+    errors: int = 0
+    """Attempts to connect that failed, and errors while connected; of these there are:"""
+    authorization_errors: int = 0
+    """Those with which the broker turned us away: a wrong password, or credentials that have expired."""
+    permission_errors: int = 0
+    """Subscriptions that the broker refused, each time it did."""
+
+
+class _Feed:
+    """What comes in for one subscription of the configuration.
+
+    Attributes:
+        subscription: What the configuration says.
+        handle: nats-py's subscription; None before the first connection.
+        handing_over: Messages taken from it that wait for room in the writer's queue.
+        refusals: Times the broker refused it.
+        refused: Whether the broker did when it was last asked.
+    """
+
+    def __init__(self, subscription: NatsSubscription) -> None:
+        self.subscription = subscription
+        self.handle: Subscription | None = None
+        self.handing_over = 0
+        self.refusals = 0
+        self.refused = False
+        subject = subscription.subscribe_to.replace("\\", "\\\\").replace('"', '\\"')
+        self._quoted_subject = f'"{subject.lower()}"'
+
+    @property
+    def subject(self) -> str:
+        return self.subscription.subscribe_to
+
+    @property
+    def waiting(self) -> int:
+        """Messages that were received and not handed over yet."""
+        return self.handing_over + (self.handle.pending_msgs if self.handle is not None else 0)
+
+    def is_meant_by(self, error: Exception) -> bool:
+        """Whether a broker's refusal is of this subscription; nats-py makes its words lowercase."""
+        return self._quoted_subject in str(error).lower()
 
 
 class NatsSubscriber:
     """One connection with its subscriptions, kept up as long as `run` runs.
 
     Attributes:
-        counters: What it received.
-        connected: Whether the connection is up and the subscriptions are made.
+        counters: What happened on it.
+        connected: Whether the connection is up and the broker was asked for the subscriptions.
     """
 
     def __init__(
@@ -95,7 +142,7 @@ class NatsSubscriber:
         Args:
             config: Where to connect to, and what to subscribe to.
             sink: Takes the payloads.
-            on_change: Called when `connected` has changed.
+            on_change: Called when `serving` may have changed.
             name: What the configuration calls it, for messages: `nats[0]`.
         """
         self.counters = NatsCounters()
@@ -109,9 +156,7 @@ class NatsSubscriber:
         """Set when `_client` is of no use any more."""
         self._silence: asyncio.TimerHandle | None = None
         self._stopping = False
-        self._subscriptions: list[Subscription] = []
-        self._handing_over = 0
-        """Messages that were taken from a subscription and wait for room in the writer's queue."""
+        self._feeds = [_Feed(subscription) for subscription in config.subscriptions]
         self._idle = asyncio.Event()
         self._problems: set[str] = set()
         """Those logged since the last change of `connected`."""
@@ -119,22 +164,33 @@ class NatsSubscriber:
         self._next_drop_log = 0.0
 
     @property
+    def refused(self) -> list[str]:
+        """Subjects that the broker does not permit."""
+        return [feed.subject for feed in self._feeds if feed.refused]
+
+    @property
+    def serving(self) -> bool:
+        """Whether everything that is published on the subjects of the configuration arrives here."""
+        return self.connected and not self.refused
+
+    @property
     def waiting(self) -> int:
         """Messages that were received and not handed over yet."""
-        return self._handing_over + sum(subscription.pending_msgs for subscription in self._subscriptions)
+        return sum(feed.waiting for feed in self._feeds)
 
     async def run(self) -> None:
         """Connects, subscribes and stays connected, until drained or cancelled; never gives up."""
         while not self._stopping:
-            client = Client()
+            client = BrokerClient(self._config)
             accounted_before = self.counters.messages + self.counters.dropped
             try:
                 await self._connect(client)
                 await self._subscribe(client)
                 await self._set_connected(True)
-                await self._closed.wait()  # nats-py reconnects by itself, unless the server sent it away
+                await self._until_closed(client)  # nats-py reconnects by itself, unless the server sent it away
+                self._note_farewell(client)
             except Exception as error:  # of any kind: nothing that a broker says may end this server
-                self._log_problem(error)
+                self._note_problem(error)
             finally:
                 await self._close(client)
                 accounted = self.counters.messages + self.counters.dropped - accounted_before
@@ -155,21 +211,17 @@ class NatsSubscriber:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._until_idle()  # also while the server is away
         except Exception as error:  # lost meanwhile, or out of time
-            self._log_problem(error)
+            self._note_problem(error)
 
-    async def _connect(self, client: Client) -> None:
+    async def _connect(self, client: BrokerClient) -> None:
         self._closed = closed = asyncio.Event()
 
         async def on_closed() -> None:
             closed.set()
 
-        config = self._config
         await client.connect(
-            servers=config.servers,
+            **client.access,
             name="cc-metric-store",
-            user=config.username or None,
-            password=config.password or None,
-            user_credentials=config.creds_file_path or None,
             max_reconnect_attempts=-1,
             reconnect_time_wait=RECONNECT_SECONDS,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -183,33 +235,65 @@ class NatsSubscriber:
         self._client = client
 
     async def _subscribe(self, client: Client) -> None:
-        self._subscriptions = []
-        for subscription in self._config.subscriptions:
-            self._subscriptions.append(
-                await client.subscribe(
-                    subscription.subscribe_to,
-                    cb=partial(self._receive, subscription.cluster_tag),
-                    pending_msgs_limit=PENDING_MESSAGES_MAX,
-                    pending_bytes_limit=PENDING_BYTES_MAX,
-                )
-            )
-        # A PING of nats-py overtakes what waits to be sent: only the second tells that the subscriptions are made.
-        await client.flush()
-        await client.flush()
+        for feed in self._feeds:
+            feed.refused = False
+            await self._subscribe_one(client, feed)
+        await _until_answered(client)
+
+    async def _subscribe_one(self, client: Client, feed: _Feed) -> None:
+        async def receive(message: Msg) -> None:
+            await self._receive(feed, message)
+
+        feed.handle = await client.subscribe(
+            feed.subject,
+            cb=receive,
+            pending_msgs_limit=PENDING_MESSAGES_MAX,
+            pending_bytes_limit=PENDING_BYTES_MAX,
+        )
+
+    async def _until_closed(self, client: Client) -> None:
+        """Waits until a connection is of no use any more; meanwhile asks for what was refused on it."""
+        while not self._closed.is_set():
+            try:
+                async with asyncio.timeout(RESUBSCRIBE_SECONDS):
+                    await self._closed.wait()
+            except TimeoutError:
+                await self._ask_again(client)
+
+    async def _ask_again(self, client: Client) -> None:
+        """Makes refused subscriptions anew: nats-py does so only when it reconnects."""
+        # What waits in a subscription is lost with it; with a writer that is behind, there is no hurry.
+        asked = {feed: feed.refusals for feed in self._feeds if feed.refused and not feed.waiting}
+        if not asked or not client.is_connected or self._stopping:
+            return
+        try:
+            for feed in asked:
+                assert feed.handle is not None
+                await feed.handle.unsubscribe()
+                await self._subscribe_one(client, feed)
+            await _until_answered(client)
+        except nats.errors.Error as error:  # the connection was lost meanwhile
+            self._note_problem(error)
+            return
+        for feed, refusals in asked.items():
+            if feed.refused and feed.refusals == refusals:
+                feed.refused = False
+                logger.info("%s: subscribed to %s, which was refused before", self._name, feed.subject)
+        await self._on_change()
 
     async def _close(self, client: Client) -> None:
         try:
             await client.close()
         except Exception as error:  # such as an AssertionError of one that did not get far
-            self._log_problem(error)
+            self._note_problem(error)
         if self._silence is not None:
             self._silence.cancel()
 
-    async def _receive(self, cluster_tag: str, message: Msg) -> None:
-        self._handing_over += 1
+    async def _receive(self, feed: _Feed, message: Msg) -> None:
+        feed.handing_over += 1
         self._idle.clear()
         try:
-            await self._sink.admit_lines(message.data, cluster_tag)
+            await self._sink.admit_lines(message.data, feed.subscription.cluster_tag)
             self.counters.messages += 1
             self.counters.payload_bytes += len(message.data)
         except MetricStoreError as error:
@@ -218,7 +302,7 @@ class NatsSubscriber:
             logger.exception("%s: a message could not be handed over", self._name)
             self._count_drop(f"{message.subject}: {error!r}")
         finally:
-            self._handing_over -= 1
+            feed.handing_over -= 1
             self._idle.set()
 
     async def _until_idle(self) -> None:
@@ -232,12 +316,16 @@ class NatsSubscriber:
     async def _on_error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):
             self._count_drop(f"{error.subject}: the writer is behind")
+        elif refused := [feed for feed in self._feeds if _is_refusal(error) and feed.is_meant_by(error)]:
+            await self._note_refusal(refused)
         else:
-            self._log_problem(error)
+            self._note_problem(error)
         self._watch()
 
     async def _on_disconnected(self) -> None:
         await self._set_connected(False)
+        for feed in self._feeds:
+            feed.refused = False  # nats-py asks for all of them when it is back
         self._watch()
 
     async def _on_reconnected(self) -> None:
@@ -260,8 +348,8 @@ class NatsSubscriber:
         self._problems.clear()
         if connected:
             self.counters.connections += 1
-            subjects = ", ".join(subscription.subscribe_to for subscription in self._config.subscriptions)
-            logger.info("%s: connected to %s, subscribed to %s", self._name, self._server(), subjects)
+            subjects = ", ".join(feed.subject for feed in self._feeds if not feed.refused)
+            logger.info("%s: connected to %s, subscribed to %s", self._name, self._server(), subjects or "nothing")
         elif not self._stopping:
             logger.warning("%s: connection lost; trying again every %d s", self._name, RECONNECT_SECONDS)
         await self._on_change()
@@ -271,13 +359,42 @@ class NatsSubscriber:
         url = self._client.connected_url if self._client is not None else None
         return f"{url.hostname}:{url.port}" if url is not None else "no server"
 
-    def _log_problem(self, error: Exception) -> None:
-        """Logs a problem once in each state of the connection: servers that are down are tried every second."""
+    async def _note_refusal(self, feeds: Sequence[_Feed]) -> None:
+        """Counts what the broker does not permit, and logs it if it is new."""
+        self.counters.errors += 1
+        self.counters.permission_errors += 1
+        for feed in feeds:
+            feed.refusals += 1
+            if not feed.refused:
+                feed.refused = True
+                logger.error(
+                    "%s: the broker does not permit to subscribe to %s, samples on it are missing; "
+                    "permit it there, it is tried again every %g s",
+                    self._name,
+                    feed.subject,
+                    RESUBSCRIBE_SECONDS,
+                )
+        if self.connected:
+            await self._on_change()
+
+    def _note_farewell(self, client: Client) -> None:
+        """Tells why the broker sent us away, if it did: nats-py calls nobody then."""
+        error = client.last_error
+        if error is not None and not self._stopping and not _is_refusal(error):
+            self._note_problem(error)
+
+    def _note_problem(self, error: Exception) -> None:
+        """Counts a problem, and logs it once in each state of the connection: servers are tried every second."""
+        self.counters.errors += 1
         problem = f"{type(error).__name__}: {error}"
+        if is_authorization := _AUTHORIZATION_PROBLEM.search(str(error)) is not None:
+            self.counters.authorization_errors += 1
         if problem in self._problems or len(self._problems) >= PROBLEMS_LOGGED_MAX:
             return
         self._problems.add(problem)
-        if isinstance(error, nats.errors.Error | OSError):
+        if is_authorization:
+            logger.warning("%s: the broker turns us away, check the credentials: %s", self._name, error)
+        elif isinstance(error, nats.errors.Error | OSError):
             logger.warning("%s: %s", self._name, problem)
         else:  # nats-py lets through what it did not expect
             logger.error("%s: the broker cannot be understood: %s", self._name, problem, exc_info=error)
@@ -295,20 +412,27 @@ class NatsSubscriber:
 
 @asynccontextmanager
 async def subscribed(
-    configs: Sequence[NatsConfig], sink: LineSink, set_health: Callable[[bool], Awaitable[None]]
+    configs: Sequence[NatsConfig],
+    sink: LineSink,
+    set_health: Callable[[bool], Awaitable[None]],
+    layout: Layout = Layout.OF_2024,
 ) -> AsyncIterator[list[NatsSubscriber]]:
     """Takes messages in while the context lasts; at its end, what was received is handed over first.
 
     Args:
-        configs: One for each connection.
+        configs: The entries of the configuration; those that agree on how to reach a broker share a connection.
         sink: Takes the payloads.
-        set_health: Told whether all connections are up, whenever that changes.
+        set_health: Told whether all connections are up with all their subscriptions, whenever that may have changed.
+        layout: That of the configuration's file; messages name its entries.
     """
 
     async def on_change() -> None:
-        await set_health(all(subscriber.connected for subscriber in subscribers))
+        await set_health(all(subscriber.serving for subscriber in subscribers))
 
-    subscribers = [NatsSubscriber(config, sink, on_change, f"nats[{index}]") for index, config in enumerate(configs)]
+    subscribers = [
+        NatsSubscriber(connection.config, sink, on_change, connection.name)
+        for connection in connections(configs, layout)
+    ]
     if subscribers:
         await set_health(False)
     async with asyncio.TaskGroup() as tasks:
@@ -321,30 +445,15 @@ async def subscribed(
                 task.cancel()
 
 
-def check_credentials(configs: Sequence[NatsConfig]) -> None:
-    """Finds out at the start what would make nats-py read for ever, or fail at every attempt.
+async def _until_answered(client: Client) -> None:
+    """Waits until the broker has taken or refused every subscription that was asked for.
 
-    Raises:
-        ConfigError: A credentials file cannot be used.
+    A PING of nats-py overtakes what waits to be sent: only the answer to the second one tells.
     """
-    for index, config in enumerate(configs):
-        path = config.creds_file_path
-        if path and (rule := _broken_credentials_rule(Path(path))):
-            raise ConfigError(f"nats[{index}].creds-file-path", path, rule)
+    await client.flush()
+    await client.flush()
 
 
-def _broken_credentials_rule(path: Path) -> str | None:
-    """The rule that a credentials file breaks."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    for marker in _CREDENTIAL_MARKERS:
-        if not any(marker in line for line in lines[:-1]):
-            return f"has no line `-----{marker.decode()}-----`"
-    seed = next(after for line, after in pairwise(lines) if _CREDENTIAL_MARKERS[1] in line)
-    try:
-        nkeys.from_seed(bytearray(seed.strip())).wipe()
-    except Exception:
-        return "holds a seed that is no nkey"
-    return None
+def _is_refusal(error: Exception) -> bool:
+    """Whether the broker refuses something, and stays connected."""
+    return _PERMISSION_PROBLEM.search(str(error)) is not None

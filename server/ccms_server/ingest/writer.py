@@ -28,6 +28,7 @@ from ccms_server.ingest.line_protocol import shown
 from ccms_server.model import REJECTIONS_KEPT_MAX, Rejection, SampleColumn, WriteReport
 from ccms_server.names import broken_name_rule
 from ccms_server.store.append import NO_SAMPLE, STORED, Placement
+from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -103,16 +104,15 @@ class _Columns:
 
 
 @dataclass(slots=True)
-class _Free:
-    """A level whose older samples are to be dropped."""
+class _Call:
+    """Something else that is to be done in its turn."""
 
-    path: Sequence[str]
-    before: int
+    work: Callable[[], int]
     done: asyncio.Future[int]
     size: int = PENDING_OVERHEAD_BYTES
 
 
-_Pending = _Lines | _Columns | _Free
+_Pending = _Lines | _Columns | _Call
 _Outcome = WriteReport | int | Exception
 
 
@@ -130,6 +130,7 @@ class Writer:
         *,
         clock: Callable[[], float],
         retention_seconds: int,
+        kept_from: Callable[[int], int],
         future_seconds: int,
         queue_bytes: int,
         line_bytes: int,
@@ -141,6 +142,8 @@ class Writer:
             keeper: What becomes of its samples.
             clock: Seconds since the epoch.
             retention_seconds: Older samples are rejected and dropped; 0 keeps everything.
+            kept_from: Told the time from which on samples are retained, says from when on they are not dropped, which
+                may be earlier; both in seconds. Called on the event loop.
             future_seconds: Samples further ahead of the clock are rejected.
             queue_bytes: What may wait to be written.
             line_bytes: Length of a line at most.
@@ -150,6 +153,7 @@ class Writer:
         self._keeper = keeper
         self._clock = clock
         self._retention_seconds = retention_seconds
+        self._kept_from = kept_from
         self._future_seconds = future_seconds
         self._queue_bytes_max = queue_bytes
         self._line_bytes_max = line_bytes
@@ -191,8 +195,22 @@ class Writer:
         Returns:
             Number of series that lost samples.
         """
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        return await self._submit(_Free(path, before, done), done)
+        return await self._call(lambda: self._keeper.free(path, before))
+
+    async def configure(self, metrics: Sequence[Metric]) -> None:
+        """Serves metrics from now on, or other rules to aggregate them by; a name keeps its interval.
+
+        Raises:
+            QueueFullError: The server is behind.
+            NotReadyError: The server is stopping.
+        """
+
+        def work() -> int:
+            self._keeper.configure(metrics)
+            self._decoders.clear()  # they remember lines to ignore
+            return 0
+
+        await self._call(work)
 
     async def admit_lines(self, payload: bytes, default_cluster: str) -> None:
         """Queues a batch of line protocol, as soon as there is room; what becomes of it is only counted.
@@ -233,7 +251,7 @@ class Writer:
                 if maintenance is None and loop.time() >= next_maintenance:
                     self._forget_decoders()
                     self._log_unheard()
-                    maintenance = self._keeper.maintain(self._oldest(self._clock()))
+                    maintenance = self._keeper.maintain(self._kept_from(self._oldest(self._clock())))
                 if maintenance is not None:
                     if await loop.run_in_executor(self._thread, _run_slice, maintenance):
                         maintenance = None
@@ -255,6 +273,11 @@ class Writer:
         self._closing = True
         self._arrived.set()
         self._room.set()
+
+    async def _call(self, work: Callable[[], int]) -> int:
+        """Does something on the writer's thread, after all that was asked for before."""
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        return await self._submit(_Call(work, done), done)
 
     async def _submit(self, pending: _Pending, done: asyncio.Future[_T]) -> _T:
         if self._queued_bytes >= self._queue_bytes_max:
@@ -349,9 +372,9 @@ class Writer:
         placements: dict[int, Placement] = {}  # by position in the batch
         for position, pending in enumerate(batch):
             try:
-                if isinstance(pending, _Free):
+                if isinstance(pending, _Call):
                     self._put(placements, outcomes)
-                    outcomes.append(self._keeper.free(pending.path, pending.before))
+                    outcomes.append(pending.work())
                     continue
                 if isinstance(pending, _Lines):
                     report, placed = self._place_lines(pending, now)

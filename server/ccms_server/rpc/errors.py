@@ -7,13 +7,23 @@ from typing import Any, Final
 
 from grpc import StatusCode, aio
 
-from ccms_server.errors import DiskUnavailableError, MetricStoreError, NotReadyError, QueueFullError, RequestError
+from ccms_server.errors import (
+    DiskUnavailableError,
+    MetricStoreError,
+    NotReadyError,
+    PermissionDeniedError,
+    QueueFullError,
+    RequestError,
+    UnauthenticatedError,
+)
 
 logger = logging.getLogger(__name__)
 
 STATUS_BY_ERROR: Final[dict[type[MetricStoreError], StatusCode]] = {
     # Also for requests over a limit: OUT_OF_RANGE is for reading on where data ends, and may succeed later.
     RequestError: StatusCode.INVALID_ARGUMENT,
+    UnauthenticatedError: StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: StatusCode.PERMISSION_DENIED,
     QueueFullError: StatusCode.RESOURCE_EXHAUSTED,
     DiskUnavailableError: StatusCode.RESOURCE_EXHAUSTED,
     NotReadyError: StatusCode.UNAVAILABLE,

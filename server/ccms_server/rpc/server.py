@@ -5,13 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from grpc import aio, unary_stream_rpc_method_handler
+from grpc import ServerCredentials, aio, unary_stream_rpc_method_handler
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ccms.v1.metric_store_service_pb2 import DESCRIPTOR, QueryResponse
 from ccms.v1.metric_store_service_pb2_grpc import add_MetricStoreServiceServicer_to_server
+from ccms_server.auth import Guard
 from ccms_server.listen import Endpoint
+from ccms_server.rpc.authentication import Authentication
 from ccms_server.rpc.health import HealthState
 from ccms_server.rpc.query import parse_query
 from ccms_server.rpc.service import MetricStoreServicer
@@ -27,21 +29,31 @@ MESSAGE_ROOM_BYTES: Final = 1 << 20
 """What a message may be larger than a request: what is a little too large is then told so by our own check."""
 
 
-def create_server(request_bytes: int) -> aio.Server:
-    """Makes a server without services, which can be bound to its addresses before the store is ready."""
+def create_server(request_bytes: int, guard: Guard) -> aio.Server:
+    """Makes a server without services, which can be bound to its addresses before the store is ready.
+
+    Args:
+        request_bytes: Size of the largest write request.
+        guard: Decides who may call what.
+    """
     return aio.server(
         options=[
             ("grpc.max_receive_message_length", min(request_bytes + MESSAGE_ROOM_BYTES, 2**31 - 1)),
             ("grpc.max_send_message_length", SENT_MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake to be told of
         ],
-        interceptors=[RefuseUndecodable()],
+        interceptors=[Authentication(guard), RefuseUndecodable()],
         maximum_concurrent_rpcs=CALLS_MAX,
     )
 
 
-def bind_server(server: aio.Server, endpoint: Endpoint) -> Endpoint:
+def bind_server(server: aio.Server, endpoint: Endpoint, credentials: ServerCredentials | None = None) -> Endpoint:
     """Listens on an address.
+
+    Args:
+        server: The server.
+        endpoint: The address.
+        credentials: Certificate to show; None: connections are not encrypted.
 
     Returns:
         The address, with the port that was free where it asks for port 0.
@@ -50,7 +62,10 @@ def bind_server(server: aio.Server, endpoint: Endpoint) -> Endpoint:
         OSError: It is taken, or no address of this machine.
     """
     try:
-        port = server.add_insecure_port(endpoint.authority)
+        if credentials is None:
+            port = server.add_insecure_port(endpoint.authority)
+        else:
+            port = server.add_secure_port(endpoint.authority, credentials)
     except RuntimeError:
         raise OSError(errno.EADDRINUSE, f"cannot listen on {endpoint.authority}: it is taken") from None
     return Endpoint(endpoint.host, port)

@@ -54,6 +54,9 @@ SEALED_AT_ONCE_MAX: Final = 64
 HOST_DEPTH: Final = 2
 """Path elements of a host: cluster, host."""
 
+_FAR: Final = 1 << 61
+"""A time after all samples, in seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoreSize:
@@ -135,6 +138,20 @@ class Store:
         """Number of a configured metric, or None."""
         return self._metric_ids.get(name)
 
+    def configure(self, number: int, metric: Metric) -> None:
+        """Serves a metric from now on, or another rule to aggregate it by.
+
+        Args:
+            number: Position of its table; the next one for a metric that has none.
+            metric: With the interval of the table.
+        """
+        if number == len(self.tables):
+            self.tables.append(MetricTable(metric, number))
+        table = self.tables[number]
+        assert table.metric.interval == metric.interval, "samples lie on the grid of their interval"
+        table.metric = metric
+        self._metric_ids[metric.name] = number
+
     def hosts(self, cluster: str) -> list[str]:
         """Hosts of a cluster in order of first appearance; empty for an unknown cluster."""
         return self.tree.names_below((cluster,))
@@ -147,6 +164,31 @@ class Store:
     def reader(self) -> Reader:
         """A reader for one piece of work on one thread."""
         return Reader(self._series, self._pool)
+
+    def extents(self, series: SeriesIds) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """When the samples of series begin, and how many slots they span.
+
+        Args:
+            series: int32 array of shape (n_series,), ids.
+
+        Returns:
+            int64 arrays of shape (n_series,): times at which the slots of the first samples begin, in seconds; and the
+            number of slots from there to the last samples. 0 slots: no samples, and the time says nothing.
+        """
+        columns = self._series.columns
+        bands = columns.band[series]
+        intervals = self._bands.columns.interval[bands]
+        last = columns.last_slot[series]
+        first = np.maximum(columns.first_slot[series], columns.floor_slot[series])
+        phases = columns.phase[series].astype(np.int64)
+        alive = (last >= first) & (phases != PHASE_UNSET)
+        first[~alive], last[~alive] = 0, -1
+        starts, n_slots = phases + first * intervals - intervals // 2, last - first + 1
+        for position in np.flatnonzero(columns.rephased[series] & alive).tolist():
+            table = self.tables[int(self._bands.columns.metric[bands[position]])]
+            span = self.reader().span(table, series[position : position + 1], -_FAR, _FAR)
+            starts[position], n_slots[position] = span.start - intervals[position] // 2, span.n_slots
+        return starts, n_slots
 
     def size(self) -> StoreSize:
         """Counts what the store holds, tile by tile."""

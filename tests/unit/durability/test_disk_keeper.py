@@ -17,6 +17,7 @@ from ccms_server.durability.records import Scan
 from ccms_server.durability.wal import Wal
 from ccms_server.errors import DirectoryError, DirectoryInUseError, DiskUnavailableError, NewerFormatError
 from ccms_server.store.layout import WINDOW_SLOTS
+from ccms_server.store.metric import Aggregation, Metric
 
 METRICS = {
     "fast": {"frequency": 1},
@@ -166,7 +167,7 @@ def test_a_window_that_is_opened_again_while_its_block_is_written_stays_in_the_l
 
 
 def test_a_slow_metric_does_not_hold_back_the_wal(kept):
-    kept.keeper._wal_bytes_max = 20_000
+    kept.keeper._wal_bytes = 20_000
     largest, rng = 0, np.random.default_rng(1)
     hosts = [("c", f"n{host}") for host in range(20)]
     for hour in range(40):
@@ -184,6 +185,48 @@ def test_a_slow_metric_does_not_hold_back_the_wal(kept):
     assert {path.parent.name for path in kept.files()} >= {"3600s", "1s"}
     kept.kill()
     kept.check()
+
+
+def test_what_was_logged_an_interval_ago_is_written_to_blocks(tmp_path, clock):
+    kept = Kept(tmp_path, interval="1h")
+    kept.write("load", THREADS, minutes(0, 10))
+    kept.durable.settle()
+    clock(3599.0)
+    kept.durable.settle()
+    assert kept.files() == []
+    clock(1.0)
+    kept.write("slow", THREADS[:1], [ORIGIN])  # since the last time: not now
+    kept.durable.settle()
+    assert [path.parent.name for path in kept.files()] == ["60s"]
+    kept.check()
+    clock(3600.0)
+    kept.durable.settle()
+    assert {path.parent.name for path in kept.files()} == {"60s", "3600s"}
+    kept.kill()
+    kept.check()
+    kept.close()
+
+
+def test_the_wal_may_grow_with_the_hosts_up_to_its_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_keeper, "WAL_BYTES_LEAST", 1000)
+    kept = Kept(tmp_path, **{"max-wal-size": 2500})
+    assert kept.keeper._wal_bytes_max == 1000
+    hosts = [("c", "n0"), ("c", "n1"), ("d", "n0")]
+    kept.write("fast", hosts, [ORIGIN])
+    assert kept.keeper._wal_bytes_max == 7500
+    largest = 0
+    for second in range(1, 2000):
+        kept.write("fast", hosts, [ORIGIN + second])
+        if second % 20 == 0:
+            kept.maintain()
+            kept.keeper.wait()
+            largest = max(largest, kept.wal.bytes)
+    assert 2500 < largest < 2 * 7500
+    kept.keeper._wal_bytes = 6000
+    assert kept.keeper._wal_bytes_max == 6000
+    kept.kill()
+    kept.check()
+    kept.close()
 
 
 # --- retention
@@ -312,6 +355,38 @@ def test_samples_of_a_metric_that_is_gone_are_dropped_in_time(kept):
     kept.restart()
     kept.durable.settle(ORIGIN + WINDOW_SECONDS + 300)
     assert kept.files() == []
+
+
+def test_metrics_can_be_added_while_samples_are_kept(kept):
+    kept.write("load", THREADS, minutes(0, 10))
+    kept.durable.seal_and_store()  # windows that the new tables do not have
+    kept.keeper.configure([Metric("new", 60, Aggregation.SUM), Metric("other", 5), Metric("load", 60, Aggregation.AVG)])
+    assert kept.store.tables[kept.store.metric_id("load")].metric.aggregation is Aggregation.AVG
+    kept.write("new", THREADS, minutes(2, 10))
+    kept.write("other", THREADS, [ORIGIN, ORIGIN + 5])
+    kept.write("load", THREADS, minutes(10, 1))
+    kept.check()
+    kept.metrics = {**METRICS, "other": {"frequency": 5}, "new": {"frequency": 60, "aggregation": "sum"}}
+    kept.kill()
+    kept.check()
+    kept.durable.seal_and_store()
+    kept.restart()
+    kept.check()
+    assert kept.durable.damage.count == 0
+
+
+def test_a_metric_that_is_back_while_samples_are_kept_has_its_samples(kept):
+    kept.write("load", THREADS, minutes(0, 10))
+    kept.write("slow", THREADS, [ORIGIN])
+    kept.durable.seal_and_store()
+    kept.metrics = {"slow": METRICS["slow"]}
+    kept.restart()
+    kept.keeper.configure([Metric("load", 60, Aggregation.SUM)])
+    kept.check()
+    kept.write("load", THREADS, minutes(5, 10))
+    kept.metrics = METRICS
+    kept.kill()
+    kept.check()
 
 
 # --- a catalogue that lost series
@@ -555,7 +630,7 @@ def test_files_that_cannot_be_deleted_are_deleted_later(kept, monkeypatch, caplo
 
 
 def test_a_wal_that_grows_without_end_refuses_samples_and_says_why(kept, monkeypatch, clock):
-    kept.keeper._wal_bytes_max = 5000
+    kept.keeper._wal_bytes = 5000
     with monkeypatch.context() as patch:
         patch.setattr(block_job, "write_block", refusing())
         reason = r"blocks cannot be written \(No space left on device\)"

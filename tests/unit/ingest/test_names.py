@@ -47,6 +47,7 @@ async def writer():
         MemoryKeeper(store),
         clock=lambda: float(NOW),
         retention_seconds=0,
+        kept_from=lambda oldest: oldest,
         future_seconds=0,
         queue_bytes=1 << 20,
         line_bytes=65536,

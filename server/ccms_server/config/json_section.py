@@ -1,14 +1,17 @@
-"""Objects of a JSON file, read key by key: the reader says what may be there, and every fault is named by its path."""
+"""Objects of a JSON file, read key by key: `keys` says what may be there, and every fault is named by its path."""
 
-import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
-from typing import Final, NoReturn
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final, NoReturn, TypeVar
 
+from ccms_server.config.keys import NAME, Keys, joined
 from ccms_server.duration import DURATION_FORM, parse_seconds
 from ccms_server.errors import ConfigError
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 _PLAIN_KEY: Final = re.compile(r"[^\s.\[\]]+")
 
@@ -28,13 +31,14 @@ class Section:
         path: Where the object is in the file, `nats[0].subscriptions[1]`; empty for the file itself.
     """
 
-    def __init__(self, path: str, value: object, *, known: Collection[str] | None) -> None:
+    def __init__(self, value: object, keys: Keys, path: str = "", place: str = "") -> None:
         """Takes what the file holds at `path`.
 
         Args:
-            path: Where it is.
             value: What is there.
-            known: Keys it may have; None where keys are names of the user's choice.
+            keys: What may be there.
+            path: Where it is.
+            place: Where it is, as `keys` has it.
 
         Raises:
             ConfigError: It is no object, or has a key that is unknown or repeated.
@@ -43,18 +47,21 @@ class Section:
         if not isinstance(value, JsonObject):
             raise wrong_type(path or "file", value, "an object")
         self._value_by_key: Final = value
+        self._keys: Final = keys
+        self._place: Final = place
+        known = keys.known(place)
         for key in value.repeated:
             self.fail(key, None, "is there more than once")
         for key in value:
             if known is not None and key not in known:
                 # Without its value, which may be a password under a misspelt key.
-                self.fail(key, None, f"unknown key; {_suggestion(key, known)}")
+                self.fail(key, None, f"unknown key; {keys.advice(place, key)}")
 
     def path_of(self, key: str) -> str:
         """Path of one of the object's keys; a name that would not read well there is quoted."""
         if not (_PLAIN_KEY.fullmatch(key) and key.isprintable()):
             return f"{self.path}[{key!r}]"
-        return f"{self.path}.{key}" if self.path else key
+        return joined(self.path, key)
 
     def fail(self, key: str, value: object, rule: str) -> NoReturn:
         """Reports a key that breaks a rule; its value is left out when None."""
@@ -80,6 +87,20 @@ class Section:
         if not isinstance(value, bool):
             raise wrong_type(self.path_of(key), value, "true or false")
         return value
+
+    def choice(self, key: str, default: Choice, *, remedy: str = "") -> Choice:
+        """Reads one of a few words.
+
+        Args:
+            key: Where it is.
+            default: What an absent key stands for.
+            remedy: What to do about any other word, for the message.
+        """
+        words = " or ".join(f"`{word}`" for word in type(default))
+        text = self.text(key, default, form=words)
+        if text not in set(type(default)):
+            self.fail(key, text, f"must be {words}{remedy}")
+        return type(default)(text)
 
     def whole_number(self, key: str, default: int | None = None, *, least: int, most: int) -> int:
         """Reads a whole number from `least` to `most`, both included; None as default makes it required."""
@@ -109,28 +130,43 @@ class Section:
         except ValueError as error:
             raise ConfigError(self.path_of(key), text, str(error)) from None
 
-    def section(self, key: str, *, known: Collection[str] | None) -> "Section | None":
+    def require_together(self, first: str, second: str) -> None:
+        """Refuses text at one key without text at the other."""
+        for absent, present in ((first, second), (second, first)):
+            if self._value_by_key.get(present) and not self._value_by_key.get(absent):
+                self.fail(absent, None, f"is required with `{present}`")
+
+    def section(self, key: str) -> "Section | None":
         """Reads an object below this one; None when it is absent."""
         value = self._value_by_key.get(key)
-        return None if value is None else Section(self.path_of(key), value, known=known)
+        return None if value is None else self._below(key, value)
 
-    def required_section(self, key: str, *, known: Collection[str] | None) -> "Section":
+    def section_or_empty(self, key: str) -> "Section":
+        """Reads an object below this one; an absent one is empty."""
+        value = self._value_by_key.get(key)
+        return self._below(key, JsonObject([]) if value is None else value)
+
+    def required_section(self, key: str) -> "Section":
         """Reads an object below this one."""
-        return Section(self.path_of(key), self._required(key, None), known=known)
+        return self._below(key, self._required(key, None))
 
-    def list_of_sections(self, key: str, *, known: Collection[str]) -> "list[Section]":
+    def list_of_sections(self, key: str) -> "list[Section]":
         """Reads a list of objects; an absent one is empty."""
         values = self._value_by_key.get(key)
         if values is None:
             return []
         if not isinstance(values, list):
             raise wrong_type(self.path_of(key), values, "a list")
-        return [Section(f"{self.path_of(key)}[{index}]", value, known=known) for index, value in enumerate(values)]
+        path, place = self.path_of(key), f"{joined(self._place, key)}[]"
+        return [Section(value, self._keys, f"{path}[{index}]", place) for index, value in enumerate(values)]
 
-    def sections_by_name(self, *, known: Collection[str]) -> "Iterator[tuple[str, Section]]":
+    def sections_by_name(self) -> "Iterator[tuple[str, Section]]":
         """Reads an object whose keys are names of the user's choice, and whose values are objects alike."""
         for name, value in self._value_by_key.items():
-            yield name, Section(self.path_of(name), value, known=known)
+            yield name, Section(value, self._keys, self.path_of(name), joined(self._place, NAME))
+
+    def _below(self, key: str, value: object) -> "Section":
+        return Section(value, self._keys, self.path_of(key), joined(self._place, key))
 
     def _required(self, key: str, default: object) -> object:
         value = self._value_by_key.get(key)
@@ -180,11 +216,6 @@ def _type_name(value: object) -> str:
             return "a list"
         case _:
             return "an object"
-
-
-def _suggestion(key: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(key.lower().replace("_", "-"), known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(f'`{name}`' for name in sorted(known))}"
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,0 +1,67 @@
+"""What the store holds, series by series: where each begins and ends.
+
+Meant for any thread, while the writer goes on: a series that appears during a walk may or may not be in it.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from ccms_server.errors import NotFoundError
+from ccms_server.model import SeriesExtent
+from ccms_server.store.store import Store
+from ccms_server.store.tree import Level
+
+CHUNK_SERIES: Final = 1024
+"""Series that are looked at in one go, in a millisecond or two."""
+
+
+class _Found(NamedTuple):
+    """A series in the tree."""
+
+    path: tuple[str, ...]
+    metric_id: int
+    series: int
+
+
+def series_extents(store: Store, path: Sequence[str]) -> Iterator[list[SeriesExtent]]:
+    """The series at a level and below it that have samples, those of retired metrics excepted.
+
+    Args:
+        store: The store.
+        path: Cluster, host, component and sub-component, or the beginning of these; empty for everything.
+
+    Returns:
+        Chunks of at most `CHUNK_SERIES`, some may be empty. A level's own series come first, by metric; then its
+        children, in order of appearance.
+
+    Raises:
+        NotFoundError: There is no such level.
+    """
+    top = store.tree.find(path)
+    if top is None:
+        raise NotFoundError(f"selector {':'.join(path)!r} names nothing that ever had a sample")
+    return _chunks(store, _walk(store, top, tuple(path)))
+
+
+def _chunks(store: Store, found: Iterator[_Found]) -> Iterator[list[SeriesExtent]]:
+    while chunk := list(islice(found, CHUNK_SERIES)):
+        starts, n_slots = store.extents(np.array([each.series for each in chunk], np.int32))
+        extents = []
+        for each, start, count in zip(chunk, starts.tolist(), n_slots.tolist(), strict=True):
+            if count > 0:
+                metric = store.tables[each.metric_id].metric
+                extents.append(SeriesExtent(each.path, metric.name, start, count, metric.interval))
+        yield extents
+
+
+def _walk(store: Store, level: Level, path: tuple[str, ...]) -> Iterator[_Found]:
+    """All series from a level on, depth first."""
+    for metric_id, series in sorted(level.series.items()):
+        # The name of a retired metric may stand for another table by now, or for none.
+        if store.metric_id(store.tables[metric_id].metric.name) == metric_id:
+            yield _Found(path, metric_id, series)
+    for name, child in list(level.children.items()):
+        yield from _walk(store, child, (*path, name))

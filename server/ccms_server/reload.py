@@ -1,0 +1,141 @@
+"""What a running server takes over from its configuration file when it is told to read it again.
+
+Metrics that are new, rules to aggregate by, tokens and users take effect at once, and certificates are read again. All
+else waits for the next start, and is named. A file that breaks a rule, or gives a metric another interval, changes
+nothing at all.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from ccms_server.auth import Guard
+from ccms_server.config import Config, Layout, load_config
+from ccms_server.errors import ConfigError, MetricStoreError
+from ccms_server.store.metric import Metric
+
+logger = logging.getLogger(__name__)
+
+_KEYS: Final = {
+    "layout": ("main", "main"),
+    "http_api": ("http-api", "main"),
+    "grpc_api": ("grpc-api", "grpc-api"),
+    "nats": ("nats", "nats"),
+    "retention_in_memory": ("retention-in-memory", "metric-store.retention-in-memory"),
+    "memory_cap_bytes": ("memory-cap", "metric-store.memory-cap"),
+    "user": ("user", "main.user"),
+    "group": ("group", "main.group"),
+    "backend_url": ("backend-url", "main.backend-url"),
+    "backend_token_file": ("backend-token-file", "main.backend-token-file"),
+    "num_workers": ("num-workers", "metric-store.num-workers"),
+    "checkpoints": ("checkpoints", "metric-store.checkpoints"),
+    "archive": ("archive", "metric-store.cleanup"),
+    "debug": ("debug", "main.debug"),
+    "limits": ("limits", "limits"),
+}
+"""Parts of the configuration that wait for the next start: what they are called in both layouts."""
+
+
+class MetricTaker(Protocol):
+    """Serves further metrics: `MetricService`."""
+
+    async def configure(self, metrics: Sequence[Metric]) -> None:
+        """Serves metrics from now on, or other rules to aggregate them by."""
+
+
+class CertificateReader(Protocol):
+    """Reads certificates again: `tls.Certificates`."""
+
+    def reload(self) -> None:
+        """Reads the files again; those that cannot be used are reported, and change nothing."""
+
+
+class Reloader:
+    """Reads the file again whenever it is asked to."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        service: MetricTaker,
+        guard: Guard,
+        certificates: CertificateReader | None,
+    ) -> None:
+        """Makes it; `run` works.
+
+        Args:
+            path: The file.
+            config: What it said at the start.
+            service: Takes metrics.
+            guard: Takes keys, roles and users.
+            certificates: Those of the sockets; None: they have none.
+        """
+        self._path = path
+        self._running = config
+        self._service = service
+        self._guard = guard
+        self._certificates = certificates
+
+    async def run(self, asked: asyncio.Event) -> None:
+        """Reads the file each time the event is set, and clears it."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            await self.reload()
+
+    async def reload(self) -> None:
+        """Reads the file, and takes over what can be; what became of it is logged."""
+        if self._certificates is not None:
+            self._certificates.reload()
+        try:
+            new = await asyncio.to_thread(load_config, self._path)
+            changed = changed_metrics(self._running.metrics, new.metrics)
+            await self._service.configure(changed)
+        except MetricStoreError as error:
+            logger.error("the configuration was read again and refused, nothing of it was changed: %s", error)
+            return
+        self._guard.reconfigure(new.jwt_public_key, new.auth)
+        waiting = waiting_parts(self._running, new)
+        merged = {metric.name: metric for metric in (*self._running.metrics, *changed)}
+        self._running = replace(
+            self._running, metrics=tuple(merged.values()), jwt_public_key=new.jwt_public_key, auth=new.auth
+        )
+        names = ", ".join(metric.name for metric in changed) or "none"
+        logger.info("the configuration was read again; metrics that are new or aggregated otherwise: %s", names)
+        if waiting:
+            logger.warning("these changes take effect at the next start: %s", ", ".join(waiting))
+
+
+def changed_metrics(running: Sequence[Metric], new: Sequence[Metric]) -> list[Metric]:
+    """The metrics that are not served yet, or are aggregated otherwise.
+
+    Raises:
+        ConfigError: One has another interval.
+    """
+    by_name = {metric.name: metric for metric in running}
+    for metric in new:
+        old = by_name.get(metric.name, metric)
+        if metric.interval != old.interval:
+            raise ConfigError(
+                f"metrics.{metric.name}.frequency",
+                metric.interval,
+                f"is {old.interval} in the server that runs, and its samples lie on that grid: stop the server, and "
+                "start it again with the new value; samples of the old interval stay on disk, but are not served",
+            )
+    return [metric for metric in new if by_name.get(metric.name) != metric]
+
+
+def waiting_parts(running: Config, new: Config) -> list[str]:
+    """Keys of what differs, and takes effect at the next start only."""
+    names = {metric.name for metric in new.metrics}
+    removed = [f"metrics.{metric.name} (removed)" for metric in running.metrics if metric.name not in names]
+    is_later = new.layout is Layout.OF_1_5
+    differing = [
+        _KEYS[field.name][is_later]
+        for field in fields(Config)
+        if field.name in _KEYS and getattr(running, field.name) != getattr(new, field.name)
+    ]
+    return [*removed, *dict.fromkeys(differing)]

@@ -1,0 +1,60 @@
+"""Asking the guard about a call, before anything of its request is read."""
+
+from typing import Any, Final
+
+from grpc import aio, stream_stream_rpc_method_handler
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from ccms.v1.metric_store_service_pb2 import DESCRIPTOR
+from ccms_server.auth import Access, Guard
+from ccms_server.errors import MetricStoreError
+from ccms_server.rpc.errors import Context, errors_as_status
+
+_SERVICE: Final = DESCRIPTOR.services_by_name["MetricStoreService"].full_name
+_OPEN_SERVICES: Final = frozenset({health.SERVICE_NAME})
+"""What watches the server has no token."""
+_READ_SERVICES: Final = frozenset({reflection.SERVICE_NAME})
+_ACCESS_BY_METHOD: Final = {
+    f"/{_SERVICE}/Write": Access.WRITE,
+    f"/{_SERVICE}/WriteLineProtocol": Access.WRITE,
+    f"/{_SERVICE}/Query": Access.READ,
+}
+
+
+def access_of(method: str) -> Access | None:
+    """What a call of `/package.Service/Method` is about to do; None: anyone may. A method unknown here is for admins."""
+    service = method.removeprefix("/").partition("/")[0]
+    if service in _OPEN_SERVICES:
+        return None
+    return Access.READ if service in _READ_SERVICES else _ACCESS_BY_METHOD.get(method, Access.ADMIN)
+
+
+class Authentication(aio.ServerInterceptor):
+    """Ends calls that the guard does not let pass with UNAUTHENTICATED or PERMISSION_DENIED."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:  # noqa: ANN401  untyped there
+        """Replaces the handler of a call that may not be answered; a method that does not exist stays gRPC's affair."""
+        handler = await continuation(handler_call_details)
+        access = access_of(handler_call_details.method)
+        if handler is None or access is None:
+            return handler
+        authorization = dict(handler_call_details.invocation_metadata or ()).get("authorization")
+        try:
+            self._guard.check(authorization, access)
+        except MetricStoreError as error:
+            return _refusal(error)
+        return handler
+
+
+def _refusal(error: MetricStoreError) -> Any:  # noqa: ANN401  untyped there
+    """A handler for calls of any kind: only one that takes a stream is called before a request is read."""
+
+    async def refuse(_: object, context: Context) -> None:
+        async with errors_as_status(context):
+            raise error
+
+    return stream_stream_rpc_method_handler(refuse)
