@@ -2,16 +2,31 @@
 
 from aiohttp import hdrs, web
 
+from ccms_gateway.answer import AnswerSender
 from ccms_gateway.auth import guarded
 from ccms_gateway.backend import Backend
 from ccms_gateway.body import BodyReader
+from ccms_gateway.debug import DebugHandler
 from ccms_gateway.errors import Handler, errors_as_json
+from ccms_gateway.free import FreeHandler
+from ccms_gateway.healthcheck import HealthHandler
+from ccms_gateway.openapi import OpenApiHandler
+from ccms_gateway.operations import OPERATIONS
 from ccms_gateway.query import QueryHandler
+from ccms_gateway.swagger import swagger_handlers
 from ccms_gateway.write import WriteHandler
-from ccms_server.auth import Access, Guard
+from ccms_server.auth import Guard
 
 
-def create_app(backend: Backend, guard: Guard, *, request_bytes: int, bodies_bytes: int) -> web.Application:
+def create_app(
+    backend: Backend,
+    guard: Guard,
+    *,
+    request_bytes: int,
+    bodies_bytes: int,
+    compression: bool = False,
+    swagger: bool = False,
+) -> web.Application:
     """Builds the application.
 
     Args:
@@ -19,20 +34,37 @@ def create_app(backend: Backend, guard: Guard, *, request_bytes: int, bodies_byt
         guard: Decides who may do what.
         request_bytes: Largest body of a write.
         bodies_bytes: Size of all bodies that are being read at the same time.
+        compression: Whether answers are compressed for clients that ask for it.
+        swagger: Whether there is a page to try the API.
+
+    Raises:
+        ConfigError: The files of that page are not installed.
     """
     app = web.Application(middlewares=[errors_as_json])
-    bodies = BodyReader(bodies_bytes)
-    write, query = WriteHandler(backend, bodies, request_bytes), QueryHandler(backend, bodies)
-    # The predecessor answers GET, which browsers cannot send with a body, and Go's router makes that HEAD as well.
-    _add_routes(
-        app, (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST), "api/query", guarded(query.handle, Access.READ, guard)
-    )
-    _add_routes(app, (hdrs.METH_POST,), "api/write", guarded(write.handle, Access.WRITE, guard))
+    bodies, answers = BodyReader(bodies_bytes), AnswerSender(compression=compression)
+    handlers: dict[str, Handler] = {
+        "/api/query": QueryHandler(backend, bodies, answers).handle,
+        "/api/write": WriteHandler(backend, bodies, request_bytes).handle,
+        "/api/free": FreeHandler(backend, bodies, answers).handle,
+        "/api/debug": DebugHandler(backend, answers).handle,
+        "/api/healthcheck": HealthHandler(backend, bodies, answers).handle,
+        "/api/openapi.json": OpenApiHandler(guard, answers).handle,
+    }
+    for operation in OPERATIONS:
+        handler = handlers[operation.path]
+        if operation.access is not None:
+            handler = guarded(handler, operation.access, guard)
+        for path in (operation.path, f"{operation.path}/"):
+            _add_route(app, operation.method, path, handler)
+    if swagger:
+        for path, handler in swagger_handlers().items():
+            _add_route(app, hdrs.METH_GET, path, handler)
     return app
 
 
-def _add_routes(app: web.Application, methods: tuple[str, ...], path: str, handler: Handler) -> None:
-    """Routes a path with one leading slash or two (base URLs that end in one), and with or without a trailing slash."""
-    for spelling in (f"/{path}", f"/{path}/", f"//{path}", f"//{path}/"):
-        for method in methods:
-            app.router.add_route(method, spelling, handler)
+def _add_route(app: web.Application, method: str, path: str, handler: Handler) -> None:
+    """Routes a path with one leading slash or two: base URLs may end in one."""
+    for spelling in (path, f"/{path}"):
+        app.router.add_route(method, spelling, handler)
+        if method == hdrs.METH_GET:  # as the predecessor's router has it
+            app.router.add_route(hdrs.METH_HEAD, spelling, handler)

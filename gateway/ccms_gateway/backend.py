@@ -1,9 +1,9 @@
 """What the gateway needs of the store behind it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from ccms_server.model import QueryRequest, SeriesAnswer, WriteReport
+from ccms_server.model import HostHealth, QueryRequest, SeriesAnswer, SeriesExtent, WriteReport
 
 
 class Backend(Protocol):
@@ -29,5 +29,39 @@ class Backend(Protocol):
         Raises:
             RequestError: Before the first chunk, when the answer would be larger than allowed.
             NotReadyError: Before the first chunk, while the store is starting or stopping.
+        """
+        ...
+
+    async def free(self, path: Sequence[str], before: int) -> int:
+        """Drops the samples of a subtree that are older than a time; a level that does not exist stays so.
+
+        Args:
+            path: Cluster, host, component and sub-component, or the beginning of these; empty for everything.
+            before: Seconds.
+
+        Returns:
+            Number of series that lost samples. See `write_lines` for the errors.
+        """
+        ...
+
+    def series_extents(self, path: Sequence[str]) -> AsyncGenerator[list[SeriesExtent], None]:
+        """The series at a level and below it that have samples, in chunks of bounded size.
+
+        A level's own series come first, then those of each of its children.
+
+        Args:
+            path: As in `free`.
+
+        Raises:
+            NotFoundError: Before the first chunk: there is no such level.
+            NotReadyError: Before the first chunk: the store is starting or stopping.
+        """
+        ...
+
+    async def host_health(self, cluster: str, hosts: Sequence[str], metrics: Sequence[str]) -> list[HostHealth]:
+        """Which metrics of hosts arrive, in the order of `hosts`.
+
+        Raises:
+            NotReadyError: The store is starting or stopping.
         """
         ...

@@ -7,6 +7,7 @@ ignored.
 from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from ccms_server.errors import InvalidRequestError, LimitExceededError
 from ccms_server.model import QueryRequest, SeriesQuery
@@ -14,7 +15,11 @@ from ccms_server.model import QueryRequest, SeriesQuery
 QUERIES_MAX: Final = 200_000
 """Queries in one body. Those that name a metric and a host fill the largest body before they are so many."""
 
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+def _described(description: str) -> Meta:
+    return Meta(description=description)
 
 
 class SeriesQueryBody(msgspec.Struct, rename="kebab", gc=False):
@@ -22,13 +27,15 @@ class SeriesQueryBody(msgspec.Struct, rename="kebab", gc=False):
 
     metric: str | None = None
     host: str | None = None
-    type: str | None = None
-    type_ids: list[str] | None = None
-    subtype: str | None = None
-    subtype_ids: list[str] | None = None
-    aggreg: bool | None = None
-    resolution: Int64 | None = None
-    scale_by: float | None = None
+    type: Annotated[str | None, _described("Kind of component, as `hwthread`; absent: the host itself.")] = None
+    type_ids: Annotated[list[str] | None, _described("Which components: one series for each.")] = None
+    subtype: Annotated[str | None, _described("Kind of sub-component.")] = None
+    subtype_ids: Annotated[list[str] | None, _described("Which of each component.")] = None
+    aggreg: Annotated[bool | None, _described("Make one series of all that is selected. Default: false.")] = None
+    resolution: Annotated[
+        Int64 | None, _described("Seconds between two values, a multiple of the metric's interval; 0: as stored.")
+    ] = None
+    scale_by: Annotated[float | None, _described("Factor on values and statistics; 0: none.")] = None
 
     def to_model(self, *, resample: bool) -> SeriesQuery:
         """The same query in the words of the store."""
@@ -49,13 +56,17 @@ class QueryBody(msgspec.Struct, rename="kebab"):
     """Series of one cluster between two times."""
 
     cluster: str | None = None
-    from_: Int64 | None = msgspec.field(default=None, name="from")
-    to: Int64 | None = None
-    with_stats: bool | None = None
-    with_data: bool | None = None
-    with_padding: bool | None = None
+    from_: Annotated[Int64 | None, _described("Seconds since the epoch.")] = msgspec.field(default=None, name="from")
+    to: Annotated[Int64 | None, _described("Seconds since the epoch, exclusive.")] = None
+    with_stats: Annotated[bool | None, _described("Answer with average, minimum and maximum. Default: true.")] = None
+    with_data: Annotated[bool | None, _described("Answer with values. Default: true.")] = None
+    with_padding: Annotated[
+        bool | None, _described("Begin the values with null, from `from` to the first sample. Default: true.")
+    ] = None
     queries: list[SeriesQueryBody] | None = None
-    for_all_nodes: list[str] | None = None
+    for_all_nodes: Annotated[
+        list[str] | None, _described("Metrics: adds a query for each of them and each host of the cluster.")
+    ] = None
 
     def to_model(self, *, resample: bool) -> QueryRequest:
         """The same request in the words of the store."""
@@ -90,6 +101,21 @@ def decode_query(body: bytes, *, resample: bool = True) -> QueryRequest:
         LimitExceededError: There are too many queries.
     """
     try:
-        return _decoder.decode(body).to_model(resample=resample)
+        try:
+            decoded = _decoder.decode(body)
+        except msgspec.ValidationError:
+            decoded = msgspec.convert(_with_integers(msgspec.json.decode(body)), QueryBody)
+        return decoded.to_model(resample=resample)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the first covers wrong types as well
         raise InvalidRequestError("body", str(error)) from None
+
+
+def _with_integers(value: object) -> object:
+    """Plain data with integers for all numbers that are whole: `1700000000.0` is one, as JSON Schema has it."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_with_integers(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _with_integers(each) for key, each in value.items()}
+    return value

@@ -27,12 +27,14 @@ from ccms_server.ingest.nats import NatsSubscriber, subscribed
 from ccms_server.ingest.nats_access import check_credentials
 from ccms_server.listen import Endpoint, bind, close_all, endpoint, ip_addresses
 from ccms_server.notify import notify
+from ccms_server.privileges import drop_privileges
 from ccms_server.reload import Reloader
 from ccms_server.rpc.health import HealthState
 from ccms_server.rpc.server import SERVICE_NAME, bind_server, create_server, serving
 from ccms_server.service import MetricService
 from ccms_server.tls import Certificates
 from ccms_server.used_nodes import UsedNodes
+from ccms_server.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +101,9 @@ async def run(
             grpc=_bind_grpc(grpc_server, config.grpc_api.address, certificates),
             scheme="https" if certificates else "http",
         )
+        if config.user or config.group:
+            warm_up()  # machine code that is not there yet is kept where this user may write
+            drop_privileges(config.user, config.group)
         used_nodes = _used_nodes(config, clock)
         kept_from = {} if used_nodes is None else {"kept_from": used_nodes.kept_from}
         service = stack.enter_context(MetricService.create(config, clock, **kept_from))
@@ -108,7 +113,12 @@ async def run(
         await stack.enter_async_context(serving(grpc_server, service, health, grace_seconds=GRACE_SECONDS))
         limits = config.limits
         rest = ccms_gateway.create_app(
-            service, guard, request_bytes=limits.request_bytes, bodies_bytes=limits.queue_bytes
+            service,
+            guard,
+            request_bytes=limits.request_bytes,
+            bodies_bytes=limits.queue_bytes,
+            compression=config.http_api.compression,
+            swagger=dev,
         )
         context = certificates.context if certificates else None
         await stack.enter_async_context(

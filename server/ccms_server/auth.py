@@ -71,7 +71,7 @@ class Guard:
         else:
             raise UnauthenticatedError(
                 "authentication is required; send `Authorization: Bearer TOKEN`, over gRPC as metadata",
-                self._schemes(access),
+                self.schemes(access),
             )
 
     def _token(self, text: str, verifier: TokenVerifier) -> Token:
@@ -103,17 +103,19 @@ class Guard:
             digest = hashlib.sha256(base64.b64decode(credentials, validate=True)).digest()
         except (binascii.Error, ValueError):
             raise UnauthenticatedError(
-                "the credentials behind `Basic` are not base64 of `user:password`", self._schemes(access)
+                "the credentials behind `Basic` are not base64 of `user:password`", self.schemes(access)
             ) from None
         if not sum(hmac.compare_digest(digest, known) for known in self._user_digests):
             raise UnauthenticatedError(
-                "user or password is wrong; compare them with `auth.basic`", self._schemes(access)
+                "user or password is wrong; compare them with `auth.basic`", self.schemes(access)
             )
         if access is not Access.WRITE:
             raise PermissionDeniedError("users with a password may write only; use a token for this request")
 
-    def _schemes(self, access: Access) -> tuple[str, ...]:
-        """Names of the authentication schemes that may lead to success."""
+    def schemes(self, access: Access) -> tuple[str, ...]:
+        """Names of the authentication schemes that may lead to success; empty: nobody is asked."""
+        if self._verifier is None:
+            return ()
         return ("Bearer", "Basic") if self._user_digests and access is Access.WRITE else ("Bearer",)
 
 

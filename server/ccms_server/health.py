@@ -6,8 +6,8 @@ The rules are the predecessor's. A metric of a host is
 - missing, if it has no series at all, or is not configured;
 - arriving otherwise.
 
-A series that ended before the retention in memory does not count: in the predecessor it would not be there. Without that
-rule, a GPU that was taken out would degrade its host for as long as its samples are on disk.
+A series that ended before the retention in memory does not count: in the predecessor it would not be there. Without
+that rule, a GPU that was taken out would degrade its host for as long as its samples are on disk.
 """
 
 from collections.abc import Iterator, Sequence

@@ -8,35 +8,35 @@ nothing at all.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from ccms_server.auth import Guard
-from ccms_server.config import Config, Layout, load_config
+from ccms_server.config import Config, load_config
+from ccms_server.config.keys import KEYS
 from ccms_server.errors import ConfigError, MetricStoreError
 from ccms_server.store.metric import Metric
 
 logger = logging.getLogger(__name__)
 
-_KEYS: Final = {
-    "layout": ("main", "main"),
-    "http_api": ("http-api", "main"),
-    "grpc_api": ("grpc-api", "grpc-api"),
-    "nats": ("nats", "nats"),
-    "retention_in_memory": ("retention-in-memory", "metric-store.retention-in-memory"),
-    "memory_cap_bytes": ("memory-cap", "metric-store.memory-cap"),
-    "user": ("user", "main.user"),
-    "group": ("group", "main.group"),
-    "backend_url": ("backend-url", "main.backend-url"),
-    "backend_token_file": ("backend-token-file", "main.backend-token-file"),
-    "num_workers": ("num-workers", "metric-store.num-workers"),
-    "checkpoints": ("checkpoints", "metric-store.checkpoints"),
-    "archive": ("archive", "metric-store.cleanup"),
-    "debug": ("debug", "main.debug"),
-    "limits": ("limits", "limits"),
+_WAITING: Final = {
+    "http_api": "http-api",
+    "grpc_api": "grpc-api",
+    "nats": "nats",
+    "retention_in_memory": "retention-in-memory",
+    "memory_cap_bytes": "memory-cap",
+    "user": "user",
+    "group": "group",
+    "backend_url": "backend-url",
+    "backend_token_file": "backend-token-file",
+    "num_workers": "num-workers",
+    "checkpoints": "checkpoints",
+    "archive": "archive",
+    "debug": "debug",
+    "limits": "limits",
 }
-"""Parts of the configuration that wait for the next start: what they are called in both layouts."""
+"""Parts of the configuration that wait for the next start, and what the layout of 2024 calls them."""
 
 
 class MetricTaker(Protocol):
@@ -132,10 +132,6 @@ def waiting_parts(running: Config, new: Config) -> list[str]:
     """Keys of what differs, and takes effect at the next start only."""
     names = {metric.name for metric in new.metrics}
     removed = [f"metrics.{metric.name} (removed)" for metric in running.metrics if metric.name not in names]
-    is_later = new.layout is Layout.OF_1_5
-    differing = [
-        _KEYS[field.name][is_later]
-        for field in fields(Config)
-        if field.name in _KEYS and getattr(running, field.name) != getattr(new, field.name)
-    ]
+    named = KEYS[new.layout].named
+    differing = [named(key) for part, key in _WAITING.items() if getattr(running, part) != getattr(new, part)]
     return [*removed, *dict.fromkeys(differing)]

@@ -18,6 +18,7 @@ from ccms_server.errors import LimitExceededError, NotReadyError
 from ccms_server.extents import series_extents
 from ccms_server.health import host_health
 from ccms_server.ingest.writer import IngestCounters, Writer
+from ccms_server.legacy.predecessor import LegacyFiles
 from ccms_server.model import (
     HostHealth,
     QueryRequest,
@@ -40,9 +41,6 @@ CHUNK_POINTS: Final = 1 << 17
 """Values read before they are handed on: a megabyte."""
 
 CHUNK_SERIES: Final = 512
-
-SLOW_START_SECONDS: Final = 1.0
-"""A start that takes longer says why."""
 
 CGROUP_MEMORY_MAX: Final = Path("/sys/fs/cgroup/memory.max")
 
@@ -68,6 +66,7 @@ class MetricService:
         writer: Writer,
         limits: LimitsConfig,
         recovery: Recovery | None,
+        legacy: LegacyFiles | None,
         *,
         workers: int,
         clock: Callable[[], float],
@@ -80,6 +79,7 @@ class MetricService:
             writer: Writes to it.
             limits: What requests may ask for.
             recovery: Fills the store before anything is served; None: there is nothing to fill it with.
+            legacy: Files of the predecessor in the same directory; None: there is none.
             workers: Threads that answer queries.
             clock: Seconds since the epoch.
             memory_seconds: Series that ended longer ago do not count for the health of hosts; 0: all do.
@@ -90,6 +90,7 @@ class MetricService:
         self._memory_seconds = memory_seconds
         self._writer = writer
         self._recovery = recovery
+        self._legacy = legacy
         self._readers = ThreadPoolExecutor(workers, thread_name_prefix="reader")
         # Waiting here rather than for a thread, a query that is given up leaves the line.
         self._large_reads = asyncio.Semaphore(workers)
@@ -116,7 +117,7 @@ class MetricService:
             OSError: The same, as the operating system puts it.
         """
         with ExitStack() as stack:
-            store, keeper, recovery = _open_store(config, stack)
+            store, keeper, recovery, legacy = _open_store(config, clock, stack)
             writer = Writer(
                 store,
                 keeper,
@@ -133,6 +134,7 @@ class MetricService:
                 writer,
                 config.limits,
                 recovery,
+                legacy,
                 workers=workers,
                 clock=clock,
                 memory_seconds=config.retention_in_memory,
@@ -159,12 +161,14 @@ class MetricService:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._run(), name="writer")
+                writing = tasks.create_task(self._write_legacy(), name="legacy")
                 try:
                     yield
                 except Exception as error:  # raised below as it is, rather than in a group
                     failure = error
                 finally:
                     self._state = "stopping"
+                    writing.cancel()
                     self._writer.close()
         finally:
             self._readers.shutdown(wait=False)
@@ -176,19 +180,25 @@ class MetricService:
         await self._up.wait()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        slow = loop.call_later(SLOW_START_SECONDS, logger.info, "compiling, which only the first start has to do")
-        try:
-            await loop.run_in_executor(self._readers, warm_up)
-        finally:
-            slow.cancel()
+        await asyncio.get_running_loop().run_in_executor(self._readers, warm_up)
         if self._recovery is not None:
             recovery, self._recovery = self._recovery, None
             await self._writer.prepare(recovery.run())
+        if self._legacy is not None:
+            await self._writer.prepare(self._legacy.import_all())
         if self._state == "starting":
             self._state = "serving"
             self._up.set()
         await self._writer.run()
+        if self._legacy is not None and self._up.is_set():
+            await asyncio.to_thread(self._legacy.write)
+
+    async def _write_legacy(self) -> None:
+        """Writes files for the predecessor now and then; those of the end come when the writer has ended."""
+        await self._up.wait()
+        while self._legacy is not None and self._legacy.write_interval:
+            await asyncio.sleep(self._legacy.write_interval)
+            await asyncio.to_thread(self._legacy.write)
 
     async def write_lines(self, payload: bytes, default_cluster: str) -> WriteReport:
         """Stores a batch of line protocol.
@@ -299,7 +309,8 @@ class MetricService:
         now = int(self._clock())
         oldest = now - self._memory_seconds if self._memory_seconds else _LONG_AGO
         chunks = host_health(self.store, cluster, hosts, metrics, now=now, oldest=oldest)
-        return [health async for chunk in self._read_on_threads(chunks) for health in chunk]
+        async with aclosing(self._read_on_threads(chunks)) as parts:
+            return [health async for part in parts for health in part]
 
     async def _read_on_threads(self, chunks: Iterator[_Chunk]) -> AsyncGenerator[_Chunk, None]:
         """What an iterator over the store makes, off the event loop, one chunk at a time."""
@@ -330,13 +341,16 @@ class MetricService:
             )
 
 
-def _open_store(config: Config, stack: ExitStack) -> tuple[Store, Keeper, Recovery | None]:
-    """An empty store, what keeps its samples, and what fills it with those of the last time."""
+def _open_store(
+    config: Config, clock: Callable[[], float], stack: ExitStack
+) -> tuple[Store, Keeper, Recovery | None, LegacyFiles | None]:
+    """An empty store, what keeps its samples, and what fills it with those of the last time, and of the predecessor."""
     open_window_bytes = _open_window_bytes(config)
     if config.checkpoints is None or not config.checkpoints.directory:
         store = Store(config.metrics, series_max=config.limits.series, open_window_bytes=open_window_bytes)
-        return store, MemoryKeeper(store), None
-    return open_disk(config, config.checkpoints, open_window_bytes, stack)
+        return store, MemoryKeeper(store), None, None
+    store, keeper, recovery = open_disk(config, config.checkpoints, open_window_bytes, stack)
+    return store, keeper, recovery, LegacyFiles(config, config.checkpoints, store, keeper, clock)
 
 
 def _open_window_bytes(config: Config) -> int:

@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import sys
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -52,18 +53,21 @@ class ServerInside(Server):
 
 
 @asynccontextmanager
-async def server_inside(*, token=None, authority=None, client=None, **config):
+async def server_inside(*, token=None, authority=None, client=None, dev=False, clock=time.time, **config):
     """Runs the whole application in this process.
 
     Args:
         token: What its clients send.
         authority: Whose certificate it has; None: there is no TLS.
         client: Certificate that its clients show.
+        dev: Whether there is a page to try the REST API.
+        clock: Seconds since the epoch.
         config: See `config_text`.
     """
     loop = asyncio.get_running_loop()
     up, stop = loop.create_future(), asyncio.Event()
-    task = asyncio.create_task(run(parse_config(config_text(**config)), started=up.set_result, stop=stop))
+    serving = run(parse_config(config_text(**config)), dev=dev, started=up.set_result, stop=stop, clock=clock)
+    task = asyncio.create_task(serving)
     await asyncio.wait({task, up}, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         await task  # raises what kept it from starting

@@ -13,6 +13,7 @@ from helpers.launch import launched
 from helpers.server import server_inside
 from helpers.tokens import SAMPLE_KEY, SAMPLE_TOKEN, Issuer
 
+import ccms_gateway
 from ccms.v1 import metric_store_service_pb2 as service_pb
 from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceStub
 from ccms_client import SeriesQuery, UnauthenticatedError
@@ -22,6 +23,7 @@ from ccms_server.rpc.authentication import access_of
 ISSUER = Issuer()
 LINES = "cpu_load,cluster=alex,hostname=n1 value=1.5 1700000000\n"
 QUERY = {"cluster": "alex", "from": 1700000000, "to": 1700000060, "queries": [{"metric": "cpu_load", "host": "n1"}]}
+OPEN = ("swagger", "api/openapi.json")
 BASIC = {"Authorization": "Basic " + base64.b64encode(b"collector:s3cret").decode()}
 
 
@@ -61,6 +63,19 @@ async def test_rest_wants_a_token(server, method, path):
     assert (await server.rest.send(method, path, body, bearer(ISSUER.lasting(-1)))).status == 401
 
 
+async def test_every_route_but_those_that_describe_the_api_wants_a_token(monkeypatch):
+    apps, create_app = [], ccms_gateway.create_app
+    monkeypatch.setattr(
+        ccms_gateway, "create_app", lambda *args, **kwargs: apps.append(create_app(*args, **kwargs)) or apps[0]
+    )
+    async with locked() as server:
+        routes = {(route.method, route.resource.canonical) for route in apps[0].router.routes()}
+        guarded = {(method, path) for method, path in routes if not path.strip("/").startswith(OPEN)}
+        assert len(guarded) >= 16
+        for method, path in guarded:
+            assert (await server.rest.send(method, path)).status == 401, (method, path)
+
+
 async def test_the_token_of_the_sample_configuration_is_taken():
     async with server_inside(token=SAMPLE_TOKEN, **{"jwt-public-key": SAMPLE_KEY}) as server:
         assert (await server.rest.write(LINES)).status == 200
@@ -74,6 +89,23 @@ async def test_a_password_is_good_for_writing_only(server):
     refused = await server.rest.send("GET", "/api/query", json.dumps(QUERY), BASIC)
     assert (refused.status, refused.json["status"]) == (403, "Forbidden")
     assert "may write only" in refused.json["error"]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), [("POST", "/api/free?to=1", "[]"), ("GET", "/api/debug", "")])
+@pytest.mark.parametrize(
+    ("claims", "enforced", "status"),
+    [
+        ({"roles": ["ROLE_USER"]}, True, 403),
+        ({"roles": ["ROLE_USER"]}, False, 200),
+        ({"roles": ["ROLE_API"]}, True, 200),
+        ({}, True, 200),
+    ],
+)
+async def test_freeing_and_dumping_wants_a_role(method, path, body, claims, enforced, status):
+    async with locked(auth={"enforce-roles": enforced}) as server:
+        answer = await server.rest.send(method, path, body, bearer(ISSUER.lasting(**claims)))
+        assert answer.status == status
+        assert status == 200 or answer.json["status"] == "Forbidden"
 
 
 async def test_nothing_of_a_refused_write_is_stored(server):

@@ -1,9 +1,14 @@
 """Starting and stopping: what is told, what is refused, and what is still done."""
 
 import asyncio
+import os
+import pwd
+import re
 import signal
 import socket
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from grpc import aio
@@ -188,3 +193,30 @@ async def test_a_second_signal_ends_the_process_at_once(tmp_path):
         async with asyncio.timeout(GRACE_SECONDS - 1):
             assert await server.process.wait() == -signal.SIGINT
         writer.close()
+
+
+@pytest.fixture
+def directory_of_nobody():
+    """A directory that the user `nobody` can reach and write to, as pytest's own cannot be."""
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        os.chown(directory, nobody.pw_uid, nobody.pw_gid)
+        yield directory
+
+
+def users_of(pid):
+    """Real, effective, saved and file system users of all threads of a process."""
+    found = re.compile("^Uid:(.*)", re.MULTILINE)
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return {uid for task in tasks for uid in found.search((task / "status").read_text())[1].split()}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+async def test_a_server_that_root_starts_works_as_the_user_of_the_configuration(tmp_path, directory_of_nobody):
+    checkpoints = {"directory": str(directory_of_nobody)}
+    async with server_process(tmp_path, user="nobody", checkpoints=checkpoints) as server:
+        assert (await server.rest.write(LINE)).status == 200
+        assert users_of(server.process.pid) == {str(pwd.getpwnam("nobody").pw_uid)}
+        assert await server.terminate() == 0
+    assert {path.owner() for path in directory_of_nobody.rglob("*")} == {"nobody"}

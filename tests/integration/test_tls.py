@@ -37,21 +37,17 @@ async def server(authority):
         yield server
 
 
-def address(server, protocol):
-    host, _, port = (server.rest.base_url.partition("://")[2] if protocol == "rest" else server.grpc_address).partition(
-        ":"
-    )
-    return host, int(port)
+ALPN = {"rest": "http/1.1", "grpc": "h2"}
+GREETING = {"rest": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "grpc": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"}
 
 
 async def handshake(server, protocol, context):
-    """Connects, and says goodbye once the server has accepted that."""
-    context.set_alpn_protocols(["h2"] if protocol == "grpc" else ["http/1.1"])
-    reader, writer = await asyncio.open_connection(*address(server, protocol), ssl=context)
+    """Connects, and waits for a word of the server: only then has it accepted the client's certificate."""
+    host, port = {"rest": server.rest.base_url.partition("://")[2], "grpc": server.grpc_address}[protocol].split(":")
+    context.set_alpn_protocols([ALPN[protocol]])
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
     shown = writer.get_extra_info("ssl_object")
-    writer.write(
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" if protocol == "rest" else b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    )
+    writer.write(GREETING[protocol])
     try:
         if not await reader.read(1):
             raise ConnectionError("the server ended the connection")
@@ -108,12 +104,12 @@ async def test_tls_is_of_version_1_2_at_least(server, authority, protocol, versi
     context.set_ciphers("DEFAULT@SECLEVEL=0")  # this side is not to blame
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
     if version == "TLSv1_1":
-        with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
+        with pytest.raises(ConnectionResetError):  # by the server; if it was this side, it would be an `SSLError`
             await handshake(server, protocol, context)
     else:
         shown = await handshake(server, protocol, context)
         assert shown.version() == version.replace("_", ".")
-        assert shown.selected_alpn_protocol() == ("h2" if protocol == "grpc" else "http/1.1")
+        assert shown.selected_alpn_protocol() == ALPN[protocol]
 
 
 @pytest.fixture
@@ -159,22 +155,6 @@ async def test_a_renewed_certificate_is_served_without_a_restart(server, authori
 
 
 @pytest.mark.usefixtures("always_checked")
-async def test_every_address_gets_the_renewed_certificate(authority):
-    config = {"http-api": {**authority.http_api, "address": "localhost:0"}, "grpc-api": {"address": "localhost:0"}}
-    async with server_inside(authority=authority, **config) as server:
-        new = authority.renew()
-        for host in ("127.0.0.1", "::1"):
-            for protocol in ("rest", "grpc"):
-                port = int((server.rest.base_url if protocol == "rest" else server.grpc_address).rpartition(":")[2])
-                context = authority.context()
-                context.set_alpn_protocols(["h2"] if protocol == "grpc" else ["http/1.1"])
-                _, writer = await asyncio.open_connection(host, port, ssl=context)
-                shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-                writer.close()
-                assert serial(ssl.DER_cert_to_PEM_cert(shown).encode()) == new
-
-
-@pytest.mark.usefixtures("always_checked")
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 async def test_a_broken_renewal_changes_nothing_and_is_told_once(server, authority, protocol, caplog):
     old = authority.renew()
@@ -182,25 +162,25 @@ async def test_a_broken_renewal_changes_nothing_and_is_told_once(server, authori
     (authority.directory / "cert.pem").write_bytes(authority.issue().cert_chain_pems[0].bytes())  # the key is missing
     for _ in range(3):
         assert await shown_serial(server, protocol, authority) == old
-    [told] = [
-        record.getMessage() for record in caplog.records if record.levelno == logging.ERROR and "cert" in record.name
-    ]
+    [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert "https-key-file" in told
     new = authority.renew()
     assert await shown_serial(server, protocol, authority) == new
 
 
 async def test_a_process_notices_a_renewal_by_itself(tmp_path, authority):
-    async with launched(tmp_path, **{"http-api": authority.http_api}) as process:
-        async with process.clients(authority=authority) as server:
-            assert server.rest.base_url.startswith("https://")
-            new = authority.renew()
+    async with (
+        launched(tmp_path, **{"http-api": authority.http_api}) as process,
+        process.clients(authority=authority) as server,
+    ):
+        assert server.rest.base_url.startswith("https://")
+        new = authority.renew()
 
-            async def is_new():
-                return await shown_serial(server, "rest", authority) == new
+        async def is_new():
+            return await shown_serial(server, "rest", authority) == new
 
-            await eventually(is_new, "the new certificate")
-            assert await shown_serial(server, "grpc", authority) == new
+        await eventually(is_new, "the new certificate")
+        assert await shown_serial(server, "grpc", authority) == new
 
 
 async def test_a_certificate_that_cannot_be_used_ends_the_start(authority):

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP521R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from grpc import aio
 from helpers.authority import Authority, self_signed, serial
 
 from ccms_server import tls
@@ -37,14 +38,21 @@ def load(authority, **options):
     return Certificates.load(str(authority.directory / "cert.pem"), str(authority.directory / "key.pem"), **options)
 
 
+async def shown_serial(port, authority, protocol):
+    """Serial number of the certificate that a new connection to a port is shown."""
+    context = authority.context()
+    context.set_alpn_protocols([protocol])
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return serial(ssl.DER_cert_to_PEM_cert(shown).encode())
+
+
 async def served_serial(certificates, authority):
-    """Serial number of the certificate that a new connection is shown."""
+    """The same for a server of this process."""
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=certificates.context)
     async with server:
-        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=authority.context())
-        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        writer.close()
-    return serial(ssl.DER_cert_to_PEM_cert(shown).encode())
+        return await shown_serial(server.sockets[0].getsockname()[1], authority, "http/1.1")
 
 
 @pytest.mark.parametrize(
@@ -144,6 +152,18 @@ async def test_a_new_certificate_is_served_to_new_connections(authority, caplog)
     assert len([record for record in caplog.records if record.name == tls.logger.name]) == 1
 
 
+@pytest.mark.usefixtures("always_checked")
+async def test_every_port_of_grpc_gets_the_new_certificate(authority):
+    certificates, server = load(authority), aio.server()
+    ports = [server.add_secure_port("127.0.0.1:0", certificates.grpc_credentials()) for _ in range(2)]
+    await server.start()
+    for _ in range(2):
+        new = authority.renew()
+        for port in ports:
+            assert await shown_serial(port, authority, "h2") == new
+    await server.stop(0)
+
+
 async def test_files_are_not_looked_at_with_every_connection(authority, monkeypatch):
     certificates = load(authority)
     monkeypatch.setattr(Certificates, "_state", lambda _: pytest.fail("looked at the files"))
@@ -186,7 +206,8 @@ async def test_files_that_do_not_fit_are_told_of_once_and_the_old_ones_stay_in_u
 
 
 @pytest.mark.usefixtures("always_checked")
-async def test_files_that_are_replaced_while_they_are_read_are_read_again(authority, caplog, monkeypatch):
+@pytest.mark.parametrize("found", ["nothing wrong", "new certificate, old key"])
+async def test_files_that_are_replaced_while_they_are_read_are_read_again(authority, caplog, monkeypatch, found):
     certificates = load(authority)
     old = await served_serial(certificates, authority)
     read = Certificates._load
@@ -200,7 +221,8 @@ async def test_files_that_are_replaced_while_they_are_read_are_read_again(author
             later.append(authority.renew())
 
     monkeypatch.setattr(Certificates, "_load", load_and_replace)
-    broken(authority, "new certificate, old key")
+    authority.renew()
+    broken(authority, found)
     assert await served_serial(certificates, authority) == old
     assert await served_serial(certificates, authority) == later[0]
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

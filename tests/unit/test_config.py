@@ -1,6 +1,7 @@
 """The configuration file: what it may say, and what is said of one that breaks a rule."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,16 @@ import pytest
 from ccms_server.config import (
     FILE_BYTES_MAX,
     ArchiveConfig,
+    ArchiveFormat,
+    AuthConfig,
+    BasicUser,
+    CheckpointFormat,
     CheckpointsConfig,
     Config,
     DebugConfig,
     GrpcApiConfig,
     HttpApiConfig,
+    Layout,
     LimitsConfig,
     NatsConfig,
     NatsSubscription,
@@ -66,6 +72,14 @@ def test_shipped_files_load_and_ask_for_nothing_that_is_missing(path):
     assert config.http_api.address == "localhost:8082"
     assert config.grpc_api.address == "localhost:8083"
     assert config.retention_in_memory == (0 if path.stem == "config-forever" else 48 * 3600)
+
+
+def test_shipped_files_of_both_layouts_say_the_same():
+    of_2024, of_1_5 = (load_config(ROOT / "configs" / name) for name in ("config.json", "config-1.5.json"))
+    assert (of_2024.layout, of_1_5.layout) == (Layout.OF_2024, Layout.OF_1_5)
+    checkpoints = replace(of_2024.checkpoints, interval=12 * 3600)
+    cleanup = ArchiveConfig(interval=48 * 3600, delete_instead=True)
+    assert of_1_5 == replace(of_2024, layout=Layout.OF_1_5, checkpoints=checkpoints, archive=cleanup)
 
 
 def test_shipped_files_differ_only_in_nats():
@@ -124,16 +138,55 @@ def test_every_key_of_the_predecessor_is_read():
     )
 
 
-def test_every_limit_is_read():
-    assert load_config(CORPUS / "everything-new.good.json").limits == LimitsConfig(
-        series=1000,
-        request_bytes=1_048_576,
-        queue_bytes=1_048_576,
-        line_bytes=1024,
-        query_points=100_000,
-        query_series=100,
-        future_seconds=5400,
-        open_window_bytes=1_073_741_824,
+def test_every_key_of_our_own_is_read():
+    assert load_config(CORPUS / "everything-new.good.json") == Config(
+        metrics=MINIMAL.metrics,
+        http_api=HttpApiConfig(
+            address=":0",
+            https_cert_file="cert.pem",
+            https_key_file="key.pem",
+            client_ca_file="ca.pem",
+            compression=True,
+        ),
+        grpc_api=GrpcApiConfig(address="[::1]:0"),
+        nats=(
+            NatsConfig(
+                address="tls://one",
+                tls_ca_file="ca.pem",
+                tls_cert_file="cert.pem",
+                tls_key_file="key.pem",
+                subscriptions=(NatsSubscription(subscribe_to="updates"),),
+            ),
+        ),
+        retention_in_memory=0,
+        memory_cap_bytes=8_000_000_000,
+        jwt_public_key=PUBLIC_KEY,
+        auth=AuthConfig(
+            enforce_roles=False,
+            basic=(
+                BasicUser(username="collector", password="swordfish"),
+                BasicUser(username="relay", password="a:b c"),
+            ),
+        ),
+        user="ccms",
+        group="hpc",
+        backend_url="https://backend.example:8080/cc/",
+        backend_token_file="./token",
+        num_workers=4,
+        checkpoints=CheckpointsConfig(
+            directory="./var", file_format=CheckpointFormat.JSON, interval=3600, wal_bytes_per_host=1 << 20
+        ),
+        archive=ArchiveConfig(interval=172_800, directory="./archive", file_format=ArchiveFormat.ZIP),
+        limits=LimitsConfig(
+            series=1000,
+            request_bytes=1_048_576,
+            queue_bytes=1_048_576,
+            line_bytes=1024,
+            query_points=100_000,
+            query_series=100,
+            future_seconds=5400,
+            open_window_bytes=1_073_741_824,
+        ),
     )
 
 
@@ -144,7 +197,16 @@ def test_retention_of_zero_or_less_is_for_ever(text, seconds):
 
 @pytest.mark.parametrize(
     ("value", "size"),
-    [(0, 0), (0.0, 0), (None, 0), (8, 8_000_000_000), (0.5, 500_000_000), (1e-12, 1), (1_125_899, 1_125_899 * 10**9)],
+    [
+        (0, 0),
+        (0.0, 0),
+        (None, 0),
+        (8, 8_000_000_000),
+        (0.5, 500_000_000),
+        (0.1, 100_000_000),
+        (1e-12, 1),
+        (1_125_899, 1_125_899 * 10**9),
+    ],
 )
 def test_memory_cap_is_in_gigabytes(value, size):
     assert parse_config(minimal_json(memory_cap=value)).memory_cap_bytes == size
@@ -270,10 +332,26 @@ def test_nats_addresses_that_are_good(address):
     assert nats.address == address
 
 
-def test_representation_holds_no_password():
-    representation = repr(load_config(CORPUS / "predecessor-2024.good.json"))
+@pytest.mark.parametrize("name", names("*.good.json"))
+def test_representation_holds_no_password(name):
+    representation = repr(load_config(CORPUS / name))
     assert "swordfish" not in representation
     assert "secret" not in representation
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a", "https://a-b.example:443/cc/", "http://[::1]:8080", "http://u:p@10.0.0.1", "HTTPS://a"]
+)
+def test_urls_that_are_good(url):
+    assert parse_config(minimal_json(backend_url=url)).backend_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http:///a", "http://a:0", "http://a:65536", "http://[::1", "http://a b", "http://a\n", "a"]
+)
+def test_anything_else_is_no_url(url):
+    with pytest.raises(ConfigError, match=r"^backend-url: .* must be a URL: "):
+        parse_config(minimal_json(backend_url=url))
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -329,15 +407,13 @@ def test_errors_carry_key_value_and_rule():
 @pytest.mark.parametrize(
     ("changes", "beginning"),
     [
-        ({"jwt_public_key": PUBLIC_KEY}, "`jwt-public-key` is set"),
-        (
-            {"http_api": {"address": "localhost:1", "https-cert-file": "c", "https-key-file": "k"}},
-            "`http-api.https-cert-file` is set",
-        ),
+        ({"auth": {"enforce-roles": False}}, "`auth` is set"),
+        ({"auth": {"basic": [{"username": "collector", "password": "swordfish"}]}}, "`auth` is set"),
+        ({"backend_token_file": "token"}, "`backend-token-file` is set"),
+        ({"backend_url": "http://localhost:8080", "retention_in_memory": "0"}, "`backend-url` is set"),
         ({"archive": {"interval": "1h", "delete-instead": True}}, "`archive` is set"),
         ({"archive": {"directory": "./archive"}, "checkpoints": {"directory": "./var"}}, "`archive.directory` is set"),
         ({"memory-cap": 0.1}, "`memory-cap` is below half a gigabyte"),
-        ({"debug": {"dump-to-file": "dump.json"}}, "`debug.dump-to-file` is set"),
         ({"debug": {"gops": True}}, "`debug.gops` is set"),
     ],
 )
@@ -346,13 +422,18 @@ def test_what_is_asked_for_and_missing_is_said(changes, beginning):
     assert sentence.startswith(f"{beginning}, but ")
 
 
-def test_missing_safety_is_said_first_and_loudly():
-    sentences = inactive_features(load_config(CORPUS / "predecessor-2024.good.json"))
-    assert [sentence.rpartition(": ")[2] for sentence in sentences[:2]] == [
-        "requests are NOT authenticated",
-        "connections are NOT encrypted",
-    ]
-    assert len(sentences) == 4
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"jwt_public_key": PUBLIC_KEY, "auth": {"enforce-roles": False}},
+        {"http_api": {"address": "localhost:1", "https-cert-file": "c", "https-key-file": "k"}},
+        {"debug": {"dump-to-file": "dump.json"}},
+        {"backend_url": "http://localhost:8080", "backend_token_file": "token"},
+        {"user": "nobody", "group": "nogroup", "num_workers": 4},
+    ],
+)
+def test_what_is_asked_for_and_there_is_not_talked_about(changes):
+    assert inactive_features(parse_config(minimal_json(**changes))) == []
 
 
 @pytest.mark.parametrize("archive", [None, {"interval": "72h", "directory": "./archive"}])

@@ -1,6 +1,6 @@
 import pytest
 
-from ccms_server.duration import parse_seconds
+from ccms_server.duration import duration_text, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,20 @@ def test_refuses_what_go_cannot_count_in_nanoseconds():
 def test_refuses_long_text_before_it_reads_its_numbers():
     with pytest.raises(ValueError, match=r"must be a duration"):
         parse_seconds("9" * 100_000 + "h")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0"),
+        (1, "1s"),
+        (90, "1m30s"),
+        (3600, "1h"),
+        (3601, "1h1s"),
+        (172_800, "48h"),
+        (9_145_440_610, "2540400h10m10s"),
+    ],
+)
+def test_writes_what_it_reads(seconds, text):
+    assert duration_text(seconds) == text
+    assert parse_seconds(text) == seconds

@@ -1,13 +1,14 @@
 """What a server takes over from its file when it reads it again, and what it says of the rest."""
 
 import json
+from dataclasses import fields
 
 import pytest
 from helpers.server import config_text
 
-from ccms_server.config import parse_config
+from ccms_server.config import Config, parse_config
 from ccms_server.errors import ConfigError, NotReadyError
-from ccms_server.reload import Reloader, changed_metrics, waiting_parts
+from ccms_server.reload import _WAITING, Reloader, changed_metrics, waiting_parts
 from ccms_server.store.metric import Aggregation, Metric
 
 KEY = "kzfYrYy+TzpanWZHJ5qSdMj5uKUWgq74BWhQG6copP0="
@@ -146,3 +147,27 @@ def test_another_interval_is_refused():
 def test_every_other_key_waits(key, value):
     before = json.loads(config_text(metrics=LOAD, user="root", **{"backend-url": "http://localhost:1"}))
     assert waiting_parts(parse_config(json.dumps(before)), parse_config(json.dumps(before | {key: value}))) == [key]
+
+
+def test_every_part_of_the_configuration_waits_or_is_taken_over():
+    taken_over = {"layout", "metrics", "jwt_public_key", "auth"}
+    assert set(_WAITING) == {field.name for field in fields(Config)} - taken_over
+
+
+def test_keys_are_named_as_in_the_files_own_layout():
+    content = {
+        "main": {"addr": "127.0.0.1:0"},
+        "metrics": LOAD,
+        "metric-store": {"retention-in-memory": "1h", "memory-cap": 1},
+    }
+    before = parse_config(json.dumps(content))
+    content["metric-store"] = {"retention-in-memory": "2h", "memory-cap": 2, "checkpoints": {"directory": "x"}}
+    content["main"]["compression"] = True
+    named = waiting_parts(before, parse_config(json.dumps(content)))
+    assert named == [
+        "main",
+        "metric-store.retention-in-memory",
+        "metric-store.memory-cap",
+        "metric-store.checkpoints",
+        "metric-store.cleanup",
+    ]

@@ -112,15 +112,20 @@ def _checkpoints_of_2024(config: Config) -> Settings:
 
 
 def _checkpoints(config: Config, checkpoints: CheckpointsConfig) -> Settings:
-    sync = {None: "off", 0.0: "always"}.get(checkpoints.sync_seconds)
     return {
         "file-format": checkpoints.file_format,
         "directory": checkpoints.directory,
-        "sync": sync or f"{Decimal(repr(checkpoints.sync_seconds)):f}s",
+        "sync": _sync(checkpoints.sync_seconds),
         "wal-bytes": checkpoints.wal_bytes,
         "max-wal-size": checkpoints.wal_bytes_per_host,
         "retention": duration_text(config.retention_seconds) if checkpoints.directory else None,
     }
+
+
+def _sync(seconds: float | None) -> str:
+    if seconds is None:
+        return "off"
+    return f"{Decimal(repr(seconds)).normalize():f}s" if seconds else "always"
 
 
 def _archive(archive: ArchiveConfig) -> Settings:

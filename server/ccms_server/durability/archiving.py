@@ -1,7 +1,8 @@
-"""What goes into the archive: a window of all metrics of an interval, one file for each cluster."""
+"""What goes into the archive: a window of all metrics of an interval."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from ccms_server.durability.archive import ArchivedSeries, archive_window, scope_of
 from ccms_server.store.layout import WINDOW_SLOTS
@@ -10,14 +11,11 @@ from ccms_server.store.table import MetricTable
 from ccms_server.store.tree import Level, Tree
 
 
-class Archive:
-    """Writes windows into a directory; see `archive` for the files."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+class Archive(Protocol):
+    """Takes windows before they are dropped."""
 
     def write(self, tree: Tree, reader: Reader, tables: Sequence[MetricTable], number: int) -> None:
-        """Archives a window that does not change any more.
+        """Archives a window that does not change any more. Doing so again, after a crash, changes nothing.
 
         Args:
             tree: The levels.
@@ -26,8 +24,18 @@ class Archive:
             number: Number of the window.
 
         Raises:
-            OSError: The disk refuses; files of other clusters may have been written.
+            OSError: The disk refuses; some of the files may have been written.
         """
+
+
+class ParquetArchive:
+    """Writes windows into a directory, one file for each cluster; see `archive` for the files."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def write(self, tree: Tree, reader: Reader, tables: Sequence[MetricTable], number: int) -> None:
+        """See `Archive`."""
         interval = tables[0].metric.interval
         for cluster, level in list(tree.root.children.items()):
             series = _series_below(level, reader, tables, number)

@@ -7,6 +7,7 @@
         state                columns of the series, derived
         wal/                 segments
         blocks/              sealed windows
+        imported             the files of the predecessor that are done with, which lie in the parent
         *.tmp                what a crash has left of a file that was being written; deleted at the next start
 
 A file is written under a temporary name, synced and renamed, and the directory is synced: after a crash it is there as

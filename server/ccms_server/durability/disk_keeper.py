@@ -170,6 +170,14 @@ class DiskKeeper:
         else:
             self._forget_trouble("the WAL cannot be synced")
 
+    def sync(self) -> None:
+        """Forces all that was put to disk, whatever `checkpoints.sync` says.
+
+        Raises:
+            OSError: The disk refuses; a power failure may cost what was put since the last sync.
+        """
+        self._wal.sync()
+
     def close(self) -> None:
         """See `Keeper`."""
         self._thread.shutdown(wait=True)

@@ -5,8 +5,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from ccms_server.config import ArchiveConfig, CheckpointsConfig, Config
-from ccms_server.durability.archiving import Archive
+from ccms_server.config import ArchiveConfig, ArchiveFormat, CheckpointsConfig, Config
+from ccms_server.durability.archiving import Archive, ParquetArchive
 from ccms_server.durability.catalogue import Catalogue, StoredMetric
 from ccms_server.durability.damage import DamageLog
 from ccms_server.durability.directory import StoreDirectory, make_directories
@@ -14,6 +14,7 @@ from ccms_server.durability.disk_keeper import DiskKeeper
 from ccms_server.durability.recovery import Recovery
 from ccms_server.durability.wal import Wal
 from ccms_server.errors import reason_of
+from ccms_server.legacy.zip_archive import ZipArchive
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
 
@@ -88,4 +89,4 @@ def _archive(config: ArchiveConfig | None) -> Archive | None:
         make_directories(directory)
     except OSError as error:  # to be told now, not in some weeks
         logger.error("windows cannot be archived: %s; until they can, they stay on disk", reason_of(error))
-    return Archive(directory)
+    return ZipArchive(directory) if config.file_format is ArchiveFormat.ZIP else ParquetArchive(directory)

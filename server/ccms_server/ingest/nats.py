@@ -386,14 +386,15 @@ class NatsSubscriber:
     def _note_problem(self, error: Exception) -> None:
         """Counts a problem, and logs it once in each state of the connection: servers are tried every second."""
         self.counters.errors += 1
-        problem = f"{type(error).__name__}: {error}"
-        if is_authorization := _AUTHORIZATION_PROBLEM.search(str(error)) is not None:
+        words = str(error).removeprefix("nats: ").strip("'")
+        problem = f"{type(error).__name__}: {words}"
+        if is_authorization := _AUTHORIZATION_PROBLEM.search(words) is not None:
             self.counters.authorization_errors += 1
         if problem in self._problems or len(self._problems) >= PROBLEMS_LOGGED_MAX:
             return
         self._problems.add(problem)
         if is_authorization:
-            logger.warning("%s: the broker turns us away, check the credentials: %s", self._name, error)
+            logger.warning("%s: the broker turns us away, check the credentials: %s", self._name, words)
         elif isinstance(error, nats.errors.Error | OSError):
             logger.warning("%s: %s", self._name, problem)
         else:  # nats-py lets through what it did not expect

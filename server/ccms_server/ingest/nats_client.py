@@ -1,4 +1,4 @@
-"""nats-py's client, with what it lacks: it insists on TLS where that is configured, and reads files anew.
+"""nats-py's client, with what it lacks: it insists on TLS where that is configured, and survives failed handshakes.
 
 By itself it takes `tls://` for `nats://`: whether there is TLS is left to the broker, and so to whoever sits in
 between.
@@ -9,6 +9,7 @@ from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
 
 from ccms_server.config import NatsConfig
 from ccms_server.ingest.nats_credentials import TlsFiles, UserCredentials
@@ -51,6 +52,20 @@ class BrokerClient(Client):
                 raise nats.errors.SecureConnWantedError
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+
+    async def _process_connect_init(self) -> None:
+        """Greets a broker, with TLS and credentials.
+
+        After a handshake that failed, nats-py would wait for ever for its connection to be closed, and never try again:
+        nobody tells its streams any more. While it reconnects, it would leave the socket open.
+        """
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            if isinstance(self._transport, TcpTransport):
+                self._transport.close()
+                self._transport = None
+            raise
 
     @property
     def _wants_tls(self) -> bool:

@@ -18,7 +18,7 @@ LEVELS_MAX: Final = 8
 """Levels below a host that are followed; the store has two."""
 
 TIME_MAX: Final = 1 << 60
-"""Times are nearer to the epoch than this, in seconds, so that sums of them never overflow."""
+"""Times are between 0 and this, in seconds, so that sums of them never overflow."""
 
 Report = Callable[[int, int, str], None]
 """Is told of damage: offset of the first byte that is lost, number of lost bytes, and what they held."""
@@ -50,7 +50,7 @@ class Block(NamedTuple):
     """Samples of several series: arrays of shape (n_samples,), to be stored in this order."""
 
     series: list[Series]
-    index: NDArray[np.intp]
+    numbers: NDArray[np.intp]
     """Which of `series` a sample is of."""
     timestamps: NDArray[np.int64]
     """Seconds since the epoch."""
@@ -66,7 +66,7 @@ def column(series: Series, start: int, interval: int, values: NDArray[np.float64
     """
     if not 1 <= interval <= TIME_MAX:
         raise ValueError(f"its frequency is {interval} s")
-    if not max(abs(start), abs(start + len(values) * interval)) <= TIME_MAX:
+    if not 0 <= start <= TIME_MAX or start + len(values) * interval > TIME_MAX:
         raise ValueError(f"it begins {start} s after the epoch, and has {len(values):,} values {interval} s apart")
     return Column(series, start, interval, values)
 
@@ -85,10 +85,9 @@ def blocks(columns: Iterable[Column]) -> Iterator[Block]:
 
 def _is_beside(gathered: list[Column], each: Column) -> bool:
     first = gathered[0]
-    return (
-        (each.start, each.interval, len(each.values)) == (first.start, first.interval, len(first.values))
-        and (len(gathered) + 1) * len(first.values) <= BLOCK_SAMPLES_MAX
-    )
+    return (each.start, each.interval, len(each.values)) == (first.start, first.interval, len(first.values)) and (
+        len(gathered) + 1
+    ) * len(first.values) <= BLOCK_SAMPLES_MAX
 
 
 def _block(columns: list[Column]) -> Block:

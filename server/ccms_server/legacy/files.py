@@ -83,7 +83,7 @@ def find_files(directory: Path) -> Found:
     return found._replace(n_avro=n_avro)
 
 
-def newest_first_of_next(files: Iterable[LegacyFile]) -> dict[str, int]:
+def next_times(files: Iterable[LegacyFile]) -> dict[str, int]:
     """Where the host's next file begins, of each file that has one: its samples are all older.
 
     Args:

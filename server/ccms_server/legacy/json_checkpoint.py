@@ -5,8 +5,8 @@
      "children": {name: {"from", "to", "metrics", "children"}}}
 
 The outermost object is the host's level; members may come in any order, and those with other names do not matter.
-`data` holds a value for every `frequency` seconds from `start` on, null where there is no sample. The predecessor prints
-values with one decimal.
+`data` holds a value for every `frequency` seconds from `start` on, null where there is no sample. The predecessor
+prints values with one decimal.
 
 It writes these files in place. One that it was killed over ends somewhere in its middle; what is before that is good.
 """

@@ -16,9 +16,9 @@ All numbers are little endian.
             f32   value
         u32   CRC-32 (that of zlib) of the payload
 
-There is one such file a host. It is never renamed: after a snapshot it is deleted, and the next sample begins a new one.
-When the snapshot is written but the file not yet deleted, its samples are in both. A process that is killed leaves
-a part of its last record; the next one goes on behind it, so records may follow what is torn. They are found by
+There is one such file for each host. It is never renamed: after a snapshot it is deleted, and the next sample begins a
+new one. When the snapshot is written but the file not deleted yet, its samples are in both. A process that is killed
+leaves a part of its last record; the next one goes on behind it, so records may follow what is torn. They are found by
 their magic.
 """
 

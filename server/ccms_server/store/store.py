@@ -183,7 +183,8 @@ class Store:
         phases = columns.phase[series].astype(np.int64)
         alive = (last >= first) & (phases != PHASE_UNSET)
         first[~alive], last[~alive] = 0, -1
-        starts, n_slots = phases + first * intervals - intervals // 2, last - first + 1
+        starts: NDArray[np.int64] = phases + first * intervals - (intervals >> 1)
+        n_slots: NDArray[np.int64] = last - first + 1
         for position in np.flatnonzero(columns.rephased[series] & alive).tolist():
             table = self.tables[int(self._bands.columns.metric[bands[position]])]
             span = self.reader().span(table, series[position : position + 1], -_FAR, _FAR)
