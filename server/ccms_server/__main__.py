@@ -103,7 +103,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     _add_switch(
         parser,
         "cleanup-checkpoints",
-        "delete the predecessor's checkpoints that are older than the retention, or archive them, and exit",
+        "remove the predecessor's checkpoints that are imported or past the retention, or archive them, and exit",
     )
     _add_switch(parser, "dev", "serve a page at /swagger/ to try the REST API")
     _add_switch(parser, "gops", "ignored: it is for programs written in Go")

@@ -125,7 +125,8 @@ async def run(
             ccms_gateway.serving(rest, sockets, grace_seconds=GRACE_SECONDS, ssl_context=context)
         )
         _log_endpoints("listening at %s and %s, starting", endpoints)
-        warn_of_exposure(config, (*endpoints.http, *endpoints.grpc))
+        addresses = (*endpoints.http, *endpoints.grpc)
+        warn_of_exposure(config, addresses)
         if await _first(service.wait_until_up(), stop.wait()):
             logger.info("stopping before everything was recovered")
         else:
@@ -142,7 +143,7 @@ async def run(
             if used_nodes is not None:
                 await stack.enter_async_context(_in_background(used_nodes.run()))
             if config_path is not None:
-                reloader = Reloader(config_path, config, service, guard, certificates)
+                reloader = Reloader(config_path, config, service, guard, certificates, addresses)
                 await stack.enter_async_context(_in_background(reloader.run(hung_up)))
             notify("READY=1")
             if started is not None:

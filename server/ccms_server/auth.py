@@ -13,8 +13,8 @@ from ccms_server.config import AuthConfig, BasicUser
 from ccms_server.errors import PermissionDeniedError, UnauthenticatedError
 from ccms_server.tokens import Token, TokenVerifier
 
-ADMIN_ROLES: Final = frozenset({"ROLE_ADMIN", "ROLE_API"})
-"""Tokens that name roles need one of these to free and dump."""
+ADMIN_ROLES: Final = frozenset({"ROLE_ADMIN", "ROLE_API", "admin", "api"})
+"""Tokens that name roles need one of these to free and dump: cc-backend has called them both ways."""
 CACHED_TOKENS_MAX: Final = 1024
 """Tokens whose signature is not checked again; the least recently used one makes room."""
 

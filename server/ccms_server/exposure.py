@@ -20,8 +20,6 @@ def warn_of_exposure(config: Config, endpoints: Sequence[Endpoint]) -> None:
     http = config.http_api
     reachable = ", ".join(dict.fromkeys(each.authority for each in endpoints if not is_loopback(each.host)))
     if not config.jwt_public_key:
-        if config.auth.basic:
-            logger.warning("`auth.basic` has no effect without `jwt-public-key`: nobody is asked who they are")
         if http.client_ca_file:
             logger.warning(
                 "whoever has a certificate of an authority in `client-ca-file` may write, read, dump and drop all "

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ccms_server.auth import Guard
-from ccms_server.config import Config, load_config
+from ccms_server.config import Config, inactive_features, load_config
 from ccms_server.config.keys import KEYS
 from ccms_server.errors import ConfigError, MetricStoreError
+from ccms_server.exposure import warn_of_exposure
+from ccms_server.listen import Endpoint
 from ccms_server.store.metric import Metric
 
 logger = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Reloader:
         service: MetricTaker,
         guard: Guard,
         certificates: CertificateReader | None,
+        endpoints: Sequence[Endpoint],
     ) -> None:
         """Makes it; `run` works.
 
@@ -72,12 +75,14 @@ class Reloader:
             service: Takes metrics.
             guard: Takes keys, roles and users.
             certificates: Those of the sockets; None: they have none.
+            endpoints: Every address that is listened on.
         """
         self._path = path
         self._running = config
         self._service = service
         self._guard = guard
         self._certificates = certificates
+        self._endpoints = endpoints
 
     async def run(self, asked: asyncio.Event) -> None:
         """Reads the file each time the event is set, and clears it."""
@@ -103,6 +108,9 @@ class Reloader:
         self._running = replace(
             self._running, metrics=tuple(merged.values()), jwt_public_key=new.jwt_public_key, auth=new.auth
         )
+        for sentence in inactive_features(new):
+            logger.warning("%s", sentence)
+        warn_of_exposure(self._running, self._endpoints)
         names = ", ".join(metric.name for metric in changed) or "none"
         logger.info("the configuration was read again; metrics that are new or aggregated otherwise: %s", names)
         if waiting:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ccms_server.config import AuthConfig, BasicUser, Config, HttpApiConfig
+from ccms_server.config import Config, HttpApiConfig
 from ccms_server.exposure import warn_of_exposure
 from ccms_server.listen import Endpoint
 from ccms_server.store.metric import Metric
@@ -48,13 +48,6 @@ def test_certificates_of_clients_are_better_than_nothing(caplog):
     [(level, message)] = told(caplog, replace(CONFIG, http_api=http), (Endpoint("0.0.0.0", 1),))
     assert level == logging.WARNING
     assert "certificate of an authority in `client-ca-file`" in message
-
-
-def test_users_without_a_key_have_no_effect(caplog):
-    auth = AuthConfig(basic=(BasicUser(username="a", password="hidden"),))
-    [(_, message), _] = told(caplog, replace(CONFIG, auth=auth), LOCAL)
-    assert "`auth.basic` has no effect" in message
-    assert "hidden" not in caplog.text
 
 
 def test_tokens_that_travel_unencrypted_are_warned_of(caplog):

@@ -112,7 +112,7 @@ def test_who_is_that_user_already_may_stay_it(user, group):
 @as_root
 @pytest.mark.parametrize(
     ("user", "group", "key"),
-    [("root", "", "user"), ("", "0", "group"), ("root", "nogroup", "user"), ("nobody", "0", "group")],
+    [("root", "", "user"), ("", "0", "group"), ("root", NOBODY.pw_gid, "user"), ("nobody", "0", "group")],
 )
 def test_what_was_given_up_is_not_given_back(user, group, key):
     who = dropped(("nobody", ""), (user, group))

@@ -8,6 +8,7 @@ from helpers.server import config_text
 
 from ccms_server.config import Config, parse_config
 from ccms_server.errors import ConfigError, NotReadyError
+from ccms_server.listen import Endpoint
 from ccms_server.reload import _WAITING, Reloader, changed_metrics, waiting_parts
 from ccms_server.store.metric import Aggregation, Metric
 
@@ -44,7 +45,7 @@ def reloader(tmp_path, taken, caplog):
     caplog.set_level("INFO")
     path = tmp_path / "config.json"
     path.write_text(config_text(metrics=LOAD))
-    return Reloader(path, parse_config(path.read_text()), taken, taken, taken)
+    return Reloader(path, parse_config(path.read_text()), taken, taken, taken, [Endpoint("10.0.0.1", 8082)])
 
 
 async def test_new_metrics_and_rules_are_served_once(reloader, taken, caplog):
@@ -63,6 +64,15 @@ async def test_keys_roles_and_certificates_are_taken_over(reloader, taken):
     await reloader.reload()
     assert taken.keys == [(KEY, False)]
     assert taken.loads == 1
+
+
+async def test_a_key_that_is_gone_is_told_of(reloader, caplog):
+    reloader._path.write_text(config_text(metrics=LOAD, **{"jwt-public-key": KEY}))
+    await reloader.reload()
+    assert "ANYONE" not in caplog.text
+    reloader._path.write_text(config_text(metrics=LOAD))
+    await reloader.reload()
+    assert "ANYONE who can reach 10.0.0.1:8082" in caplog.text
 
 
 @pytest.mark.parametrize(

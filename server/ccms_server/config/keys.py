@@ -80,6 +80,7 @@ class Keys:
     """The keys of one layout.
 
     Attributes:
+        paths: All of them.
         top: Those of the file itself.
     """
 
@@ -91,8 +92,8 @@ class Keys:
         """
         pairs = [pair if layout is Layout.OF_2024 else pair[::-1] for pair in _OF_2024_AND_1_5]
         self._layout: Final = layout
-        self._keys: Final = list(dict.fromkeys(own for own, _ in pairs if own is not None))
-        self._known: Final = _keys_by_place(self._keys)
+        self.paths: Final = tuple(dict.fromkeys(own for own, _ in pairs if own is not None))
+        self._known: Final = _keys_by_place(self.paths)
         self.top: Final = frozenset(self._known[""])
         self._other_places: dict[str, list[str]] = {}
         """By place: places in the other layout with keys that belong there in this one."""
@@ -119,7 +120,7 @@ class Keys:
                 return f"in {title(self._layout)}, which this file has, it {is_}"
         if close := difflib.get_close_matches(key.lower().replace("_", "-"), self._known[place], n=1):
             return f"did you mean `{close[0]}`?"
-        elsewhere = [path for path in self._keys if path.endswith(f".{key}") or path == key]
+        elsewhere = [path for path in self.paths if path.endswith(f".{key}") or path == key]
         if len(elsewhere) == 1:
             return f"its place is `{elsewhere[0]}`"
         return f"known here: {', '.join(f'`{name}`' for name in sorted(self._known[place]))}"

@@ -23,7 +23,7 @@ _ACCESS_BY_METHOD: Final = {
 
 
 def access_of(method: str) -> Access | None:
-    """What a call of `/package.Service/Method` is about to do; None: anyone may. A method unknown here is for admins."""
+    """What a call of `/package.Service/Method` is about to do; None: anyone may. What is unknown is for admins."""
     service = method.removeprefix("/").partition("/")[0]
     if service in _OPEN_SERVICES:
         return None

@@ -3,7 +3,7 @@
 import pytest
 from grpc import StatusCode, aio
 
-from ccms_client import InvalidRequestError, ServerBusyError
+from ccms_client import InvalidRequestError, PermissionDeniedError, ServerBusyError, UnauthenticatedError
 from ccms_client.errors import client_error
 
 
@@ -27,3 +27,17 @@ def test_other_exhaustion_is_a_busy_server():
 )
 def test_the_time_to_come_back(pushback, seconds):
     assert client_error(failure(grpc_retry_pushback_ms=pushback)).retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "error_class"),
+    [
+        (StatusCode.INVALID_ARGUMENT, InvalidRequestError),
+        (StatusCode.UNAUTHENTICATED, UnauthenticatedError),
+        (StatusCode.PERMISSION_DENIED, PermissionDeniedError),
+    ],
+)
+def test_what_the_caller_can_do_is_told_by_the_class(status, error_class):
+    error = client_error(aio.AioRpcError(status, aio.Metadata(), aio.Metadata(), "the reason"))
+    assert type(error) is error_class
+    assert str(error) == f"{status.name}: the reason"
