@@ -20,9 +20,12 @@ from typing import Final
 from grpc import aio
 
 import ccms_gateway
+from ccms_gateway.dump_json import write_dump
 from ccms_server.auth import Guard
 from ccms_server.config import Config, HttpApiConfig, split_address
+from ccms_server.errors import reason_of
 from ccms_server.exposure import warn_of_exposure
+from ccms_server.extents import series_extents
 from ccms_server.ingest.nats import NatsSubscriber, subscribed
 from ccms_server.ingest.nats_access import check_credentials
 from ccms_server.listen import Endpoint, bind, close_all, endpoint, ip_addresses
@@ -110,6 +113,8 @@ async def run(
         health = HealthState(SERVICE_NAME)
         await health.set_serving(False)
         await stack.enter_async_context(service.running())
+        if config.debug.dump_to_file:
+            stack.push_async_callback(_dump, Path(config.debug.dump_to_file), service)
         await stack.enter_async_context(serving(grpc_server, service, health, grace_seconds=GRACE_SECONDS))
         limits = config.limits
         rest = ccms_gateway.create_app(
@@ -174,6 +179,18 @@ async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[Non
             yield
         finally:
             task.cancel()
+
+
+async def _dump(path: Path, service: MetricService) -> None:
+    """Writes what is held to a file, once nothing comes in any more."""
+    if not service.ready:
+        return
+    try:
+        await asyncio.to_thread(write_dump, path, series_extents(service.store, ()))
+    except OSError as error:
+        logger.error("`dump-to-file` cannot be written: %s", reason_of(error))
+    else:
+        logger.info("what is held was dumped to %s", path)
 
 
 def _used_nodes(config: Config, clock: Callable[[], float]) -> UsedNodes | None:

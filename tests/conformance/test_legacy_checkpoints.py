@@ -108,9 +108,7 @@ async def test_at_the_next_start_nothing_is_imported_again(left_behind, caplog):
     assert "import" not in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("vector", "kind"), [("v2024-json", "file"), ("v1.5-json", "commit"), ("v1.5-wal", "commit")]
-)
+@pytest.mark.parametrize(("vector", "kind"), [("v2024-json", "file"), ("v1.5-json", "commit"), ("v1.5-wal", "commit")])
 async def test_after_kills_in_the_middle_of_the_import_all_is_there(vector, kind, tmp_path):
     """The process kills itself at one system call after the other, until it comes to the end of the import."""
     left_behind = LeftBehind(next(path for path in VECTORS if path.name == vector), tmp_path)

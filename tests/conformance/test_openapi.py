@@ -14,6 +14,8 @@ import pytest
 from helpers.server import server_inside
 from helpers.tokens import SAMPLE_KEY, SAMPLE_TOKEN
 
+from ccms_gateway.operations import OPERATIONS
+
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 HELPERS = Path(__file__).parents[1]
 METRICS = {"load_one": {"frequency": 60}, "flops_any": {"frequency": 60, "aggregation": "sum"}}
@@ -33,8 +35,13 @@ async def test_the_server_does_what_the_document_says(tmp_path, operations, lock
         assert (await server.rest.write(EXAMPLE)).status == 200
         headers = ("--header", f"Authorization: Bearer {token}") if locked else ()
         status, output = await run_schemathesis(tmp_path, server.rest.base_url, *operations, *headers)
+        stored = server.service.counters.stored
+    free = sum(operation.path == "/api/free" for operation in OPERATIONS)
+    n_operations = free if operations is FREE else len(OPERATIONS) - free - 1  # it leaves the document itself out
     assert status == 0, output
     assert "No issues found" in output
+    assert f"Tested: {n_operations}\n" in output
+    assert (stored > 10) == (operations is OTHERS)
 
 
 async def run_schemathesis(directory, base_url, *options):

@@ -17,10 +17,7 @@ def lines(draw):
     return f"{metric},{tags} value={value} {draw(st.integers(1_500_000_000, 1_700_000_000))}\n"
 
 
-schemathesis.openapi.media_type("text/plain", st.lists(lines(), max_size=20).map(lambda drawn: "".join(drawn).encode()))
-
-
-@schemathesis.serializer("text/plain")
-def as_text(context, value):
-    """What is sent for a body of text, generated or from the examples of the document."""
-    return {"data": value if isinstance(value, bytes) else str(value).encode()}
+@schemathesis.hook.apply_to(path="/api/write")
+def before_generate_body(context, strategy):
+    """Text that is line protocol."""
+    return st.lists(lines(), max_size=20).map("".join)

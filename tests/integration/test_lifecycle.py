@@ -1,6 +1,7 @@
 """Starting and stopping: what is told, what is refused, and what is still done."""
 
 import asyncio
+import json
 import os
 import pwd
 import re
@@ -220,3 +221,17 @@ async def test_a_server_that_root_starts_works_as_the_user_of_the_configuration(
         assert users_of(server.process.pid) == {str(pwd.getpwnam("nobody").pw_uid)}
         assert await server.terminate() == 0
     assert {path.owner() for path in directory_of_nobody.rglob("*")} == {"nobody"}
+
+
+async def test_what_is_held_is_dumped_to_a_file_at_the_end(tmp_path):
+    path = tmp_path / "dump.json"
+    async with server_inside(debug={"dump-to-file": str(path)}) as server:
+        assert (await server.rest.write(LINE)).status == 200
+    extent = {"start": 1_699_999_970, "len": 1, "end": 1_700_000_030}
+    assert json.loads(path.read_text()) == {"data": {"alex": {"n1": {"cpu_load": [extent]}}}}
+
+
+async def test_a_dump_that_cannot_be_written_is_told_and_the_server_ends_well(tmp_path, caplog):
+    async with server_inside(debug={"dump-to-file": str(tmp_path / "absent" / "dump.json")}) as server:
+        assert (await server.rest.write(LINE)).status == 200
+    assert "`dump-to-file` cannot be written: No such file or directory" in caplog.text

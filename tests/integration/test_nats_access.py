@@ -181,6 +181,20 @@ async def test_what_is_permitted_arrives_although_something_else_is_not(tmp_path
     assert logged(caplog, "subscribed to Closed.cpu, which was refused before")
 
 
+async def test_a_broker_that_has_enough_of_our_subscriptions_is_asked_again(tmp_path, caplog):
+    async with (
+        configured_nats_server(tmp_path, "max_subs: 1\n") as broker,
+        server_inside(nats=[entry(broker, ("updates", "alex"), ("jobs", "alex"))]) as server,
+    ):
+        await eventually(lambda: server.nats[0].counters.errors >= 2, "two attempts")
+        assert server.nats[0].counters.connections == 0
+        await broker.kill()
+        (tmp_path / "nats.conf").write_text("max_subs: 2\n")
+        await broker.start()
+        await eventually(lambda: server.nats[0].serving, "both subscriptions")
+    assert len(logged(caplog, "maximum subscriptions exceeded")) == 1
+
+
 async def test_a_permission_may_be_taken_away_and_given_back(tmp_path, caplog):
     async with configured_nats_server(tmp_path, users(store=[">"])) as broker:
         nats = [entry(broker, ("updates", "alex"), **STORE)]
@@ -216,20 +230,25 @@ async def test_what_was_received_before_a_refusal_is_not_lost(tmp_path, monkeypa
     async with configured_nats_server(tmp_path, users(store=["updates"])) as broker:
         nats = [entry(broker, ("updates", "alex"), **STORE)]
         async with server_inside(nats=nats) as server, publisher(broker, **ADMIN) as client:
-            subscriber, room = server.nats[0], asyncio.Event()
-            admit_lines = server.service.admit_lines
+            subscriber, room, rounds = server.nats[0], asyncio.Event(), []
+            admit_lines, ask_again = server.service.admit_lines, subscriber._ask_again
 
             async def admit_later(payload, default_cluster):
                 await room.wait()
                 await admit_lines(payload, default_cluster)
 
+            async def ask_again_and_count(client):
+                await ask_again(client)
+                rounds.append(subscriber.counters.permission_errors)
+
             monkeypatch.setattr(server.service, "admit_lines", admit_later)
+            monkeypatch.setattr(subscriber, "_ask_again", ask_again_and_count)
             await eventually(lambda: subscriber.serving, "the subscription")
             for number in range(10):
                 await client.publish("updates", line(1.0, number))
             await eventually(lambda: subscriber.waiting == 10, "messages that wait")
             broker.reconfigure(users(store=["nothing"]))
-            await eventually(lambda: subscriber.refused, "the loss of the permission")
+            await eventually(lambda: rounds and rounds[-1] == 1, "a time to ask again")
             room.set()
             await stored(server, 10)
             await eventually(lambda: subscriber.counters.permission_errors >= 2, "to be refused again")

@@ -450,9 +450,17 @@ async def _until_answered(client: Client) -> None:
     """Waits until the broker has taken or refused every subscription that was asked for.
 
     A PING of nats-py overtakes what waits to be sent: only the answer to the second one tells.
+
+    Raises:
+        nats.errors.Error: The broker did not answer, or sent us away.
     """
-    await client.flush()
-    await client.flush()
+    try:
+        await client.flush()
+        await client.flush()
+    except nats.errors.ConnectionClosedError as error:
+        raise client.last_error or error from None
+    if client.is_closed:
+        raise client.last_error or nats.errors.ConnectionClosedError
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -63,7 +63,7 @@ class BrokerClient(Client):
             await super()._process_connect_init()
         except BaseException:
             if isinstance(self._transport, TcpTransport):
-                self._transport.close()
+                self._transport.close()  # type: ignore[no-untyped-call]
                 self._transport = None
             raise
 

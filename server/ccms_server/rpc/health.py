@@ -6,7 +6,7 @@ from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 NATS_SERVICE: Final = "nats"
-"""SERVING while every NATS connection is up; unknown when none is configured."""
+"""SERVING while every NATS connection is up, with all its subscriptions; unknown when none is configured."""
 
 
 class HealthState:
@@ -26,7 +26,7 @@ class HealthState:
             await self.servicer.set(name, _status(serving))
 
     async def set_nats(self, connected: bool) -> None:
-        """Whether every NATS connection is up."""
+        """Whether every NATS connection is up, with all its subscriptions."""
         await self.servicer.set(NATS_SERVICE, _status(connected))
 
 

@@ -9,6 +9,7 @@ from helpers.waiting import eventually
 
 from ccms_server.durability.keeper import MemoryKeeper
 from ccms_server.errors import DiskUnavailableError, NotReadyError, QueueFullError, RejectReason
+from ccms_server.ingest import writer as writer_module
 from ccms_server.ingest.writer import DECODERS_MAX, PENDING_OVERHEAD_BYTES, Writer
 from ccms_server.model import REJECTIONS_KEPT_MAX, SampleColumn
 from ccms_server.store.metric import Metric
@@ -90,6 +91,35 @@ async def test_a_sample_past_the_retention_is_told_both_times(running):
     assert str(NOW - 49 * HOUR) in rejection.message
     assert str(NOW - 48 * HOUR) in rejection.message
     assert "2023-11-12T" in rejection.message
+
+
+@pytest.mark.parametrize(("held_hours", "is_kept"), [(0, False), (200, True)])
+async def test_windows_past_the_retention_are_dropped_unless_they_are_held(
+    running, clock, store, monkeypatch, held_hours, is_kept
+):
+    monkeypatch.setattr(writer_module, "MAINTENANCE_INTERVAL_SECONDS", 0.001)
+    asked = []
+
+    def kept_from(oldest):
+        asked.append(oldest)
+        return oldest - held_hours * HOUR
+
+    running._kept_from = kept_from
+    await running.write_lines(line(1), "")
+    clock.now += 100 * HOUR
+    await running.write_lines(line(2, int(clock.now)), "")
+    asked.clear()
+    await eventually(lambda: len(asked) > 2, "maintenance, twice to its end")
+    assert asked[0] == clock.now - 48 * HOUR
+    assert len(store.tables[0].windows) == 1 + is_kept
+
+
+async def test_lines_of_a_metric_are_stored_from_when_it_is_configured(running, store):
+    power = b"power,cluster=c,hostname=n1 value=7 1700000000\n"
+    assert (await running.write_lines(power, "")).ignored == 1
+    await running.configure([Metric("power", 10)])
+    assert (await running.write_lines(power, "")).stored == 1
+    assert store.tables[store.metric_id("power")].metric == Metric("power", 10)
 
 
 async def test_a_flood_of_rejections_is_counted_and_partly_explained(running):
