@@ -10,12 +10,12 @@ from aiohttp import hdrs, web
 from ccms_gateway.errors import Handler
 from ccms_server.errors import ConfigError
 
-_FILES: Final = (
-    "swagger-ui.css",
-    "swagger-ui-bundle.js",
-    "favicon-16x16.png",
-    "favicon-32x32.png",
-)
+_FILES: Final = {
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "favicon-16x16.png": "image/png",
+    "favicon-32x32.png": "image/png",
+}
 """What the page needs of the package. It has more, an editor for example, which is nobody's business here."""
 
 _PAGE: Final = """<!DOCTYPE html>
@@ -62,9 +62,9 @@ def swagger_handlers() -> dict[str, Handler]:
     directory = _static_directory()
     return {
         "/swagger": _redirect,
-        "/swagger/": _text_handler(_PAGE, "text/html"),
-        "/swagger/start.js": _text_handler(_START, "text/javascript"),
-        **{f"/swagger/{name}": _file_handler(directory / name) for name in _FILES},
+        "/swagger/": _handler(_PAGE.encode(), "text/html"),
+        "/swagger/start.js": _handler(_START.encode(), "text/javascript"),
+        **{f"/swagger/{name}": _handler((directory / name).read_bytes(), kind) for name, kind in _FILES.items()},
     }
 
 
@@ -83,15 +83,10 @@ async def _redirect(request: web.Request) -> web.StreamResponse:
     return web.Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={hdrs.LOCATION: "swagger/"})
 
 
-def _text_handler(text: str, content_type: str) -> Handler:
+def _handler(body: bytes, content_type: str) -> Handler:
+    charset = "utf-8" if content_type.startswith("text/") else None
+
     async def handle(request: web.Request) -> web.StreamResponse:
-        return web.Response(text=text, content_type=content_type, headers=_HEADERS)
-
-    return handle
-
-
-def _file_handler(path: Path) -> Handler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(path, headers=_HEADERS)
+        return web.Response(body=body, content_type=content_type, charset=charset, headers=_HEADERS)
 
     return handle

@@ -138,7 +138,7 @@ async def test_without_the_certificate_the_broker_turns_us_away(tmp_path, author
             await eventually(lambda each=subscriber: each.counters.errors >= 3, "three attempts")
         assert not any(subscriber.connected for subscriber in server.nats)
         assert (await server.rest.write(LINE, "/api/write?cluster=alex")).status == 200
-    warnings = [record for record in caplog.records if record.name == "ccms_server.ingest.nats"]
+    warnings = [record for record in caplog.records if record.name.startswith("ccms_server.ingest.nats")]
     assert 2 <= len(warnings) <= 6  # an attempt may fail while writing or while reading
     assert all(record.levelname == "WARNING" for record in warnings)
 

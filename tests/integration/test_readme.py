@@ -8,7 +8,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from helpers.nats import nats_server
 from helpers.server import server_process
+from helpers.waiting import eventually
 
 from ccms_server.config import load_config
 from ccms_server.config.keys import KEYS
@@ -90,3 +92,24 @@ def test_every_key_of_the_configuration_is_explained():
     known = {path.rpartition(".")[2] for keys in KEYS.values() for path in keys.paths}
     assert len(known) > 40
     assert {key for key in known if key not in table} == set()
+
+
+async def test_the_walk_through_with_a_broker_and_a_token(tmp_path):
+    async with nats_server() as broker:
+        sections = json.loads(block("json", '"subscribe-to": "updates"'))
+        assert sections["http-api"].pop("address") == "localhost:8082"
+        [nats] = sections["nats"]
+        nats["address"] = nats["address"].replace("localhost:4222", f"127.0.0.1:{broker.port}")
+        sections["http-api"]["address"] = "127.0.0.1:0"
+        async with server_process(tmp_path, **sections) as server:
+            await eventually(lambda: "subscribed to updates" in "".join(server.log), "the subscription")
+            publish = block("sh", "client.publish")
+            await shell(publish.replace("localhost:4222", f"127.0.0.1:{broker.port}"), server)
+
+            async def asked():
+                printed = await shell(block("sh", "JWT="), server)
+                assert printed.count("HTTP/1.1 200 OK") == 2
+                return printed if "1.5" in printed else None
+
+            printed = await eventually(asked, "the published line")
+            assert '"testcluster":{' in printed

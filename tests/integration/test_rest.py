@@ -110,6 +110,15 @@ async def test_null_means_absent(rest):
     assert (await rest.query(everything_absent)).json == {"results": []}
 
 
+async def test_whole_numbers_may_be_written_as_fractions(rest):
+    await written(rest)
+    body = json.dumps(QUERY).replace("1700000000", "1700000000.0").replace("1700000060", "17.0000006e8")
+    body = body.replace('"metric"', '"scale-by": 2, "resolution": 6e1, "metric"')
+    answer = await rest.send("GET", "/api/query", body)
+    assert answer.status == 200
+    assert answer.json["results"][0][0]["data"] == [3.0]
+
+
 async def test_unknown_fields_are_ignored(rest):
     assert (await rest.query(QUERY | {"more": [1]})).status == 200
 
