@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from contextlib import asynccontextmanager
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ class LeftBehind:
         answer = (await rest.query(self.expected["query"])).json
         expected = self.expected["response"]["results"]
         assert [len(series) for series in answer["results"]] == [len(series) for series in expected]
-        for result, one in zip(sum(answer["results"], []), sum(expected, []), strict=True):
+        for result, one in zip(chain(*answer["results"]), chain(*expected), strict=True):
             assert {key: result[key] for key in ("from", "to", "resolution")} == {
                 key: one[key] for key in ("from", "to", "resolution")
             }

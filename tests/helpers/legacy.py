@@ -111,11 +111,13 @@ class LegacyStore(DurableStore):
         return {reason: count for reason, count in self.legacy._import.skipped.items() if count}
 
     def bits(self):
-        """All it holds, bit by bit."""
-        return {
-            key: {time: struct.pack("<d", value) for time, value in samples.items()}
-            for key, samples in self.held().items()
-        }
+        """All it holds, every bit of it."""
+        return {key: {time: value.hex() for time, value in samples.items()} for key, samples in self.held().items()}
+
+    def write_checkpoints(self, now):
+        """Writes JSON checkpoints."""
+        self.now = now
+        self.legacy.write()
 
 
 def contents(directory):
@@ -124,3 +126,39 @@ def contents(directory):
     return {
         str(path.relative_to(directory)): path.read_bytes() for path in paths if "cc-metric-store" not in path.parts
     }
+
+
+def written_samples(directory):
+    """Samples in all JSON checkpoints below a directory, by metric and path, as hex; and what each of them says.
+
+    Checks on its way what the predecessor wants: a chain of files, in order of their names, that do not overlap.
+    """
+    samples, documents = {}, {}
+    for host in sorted({path.parent for path in Path(directory).glob("*/*/*.json")}):
+        ends = {}
+        for path in sorted(host.glob("*.json"), key=lambda path: int(path.stem)):
+            document = documents[str(path.relative_to(directory))] = json.loads(path.read_bytes())
+            assert int(path.stem) == document["from"] < document["to"]
+            for key, found in samples_of(document, (host.parent.name, host.name)):
+                assert min(found) >= ends.get(key, document["from"]), "it begins behind the one before"
+                ends[key] = max(found) + 1
+                assert ends[key] <= document["to"]
+                samples.setdefault(key, {}).update(found)
+    return samples, documents
+
+
+def samples_of(document, path):
+    """Metric and path, and samples as hex, of all series of a checkpoint."""
+    assert document.keys() == {"from", "to", "metrics", "children"}
+    assert document["metrics"] or document["children"]
+    for name, found in document["metrics"].items():
+        assert found.keys() == {"frequency", "start", "data"}
+        assert found["data"][0] is not None
+        assert found["data"][-1] is not None
+        values = enumerate(found["data"])
+        yield (
+            (name, path),
+            {found["start"] + at * found["frequency"]: float(value).hex() for at, value in values if value is not None},
+        )
+    for name, child in document["children"].items():
+        yield from samples_of(child, (*path, name))

@@ -29,6 +29,8 @@ def imports(folder):
         ("server/ccms_server/durability", ["asyncio", "grpc", "google", "aiohttp", "nats", "ccms.", "ccms_server.rpc"]),
         ("server/ccms_server/durability", ["ccms_server.service", "ccms_server.ingest"]),
         ("server/ccms_server/store", ["ccms_server.durability", "os", "pathlib"]),
+        ("server/ccms_server/legacy", ["asyncio", "grpc", "google", "aiohttp", "nats", "ccms.", "ccms_server.rpc"]),
+        ("server/ccms_server/legacy", ["ccms_server.service", "ccms_server.ingest"]),
         ("server/ccms_server/ingest", ["grpc", "google", "aiohttp", "ccms.", "ccms_server.rpc", "ccms_server.service"]),
         ("server/ccms_server/rpc", ["aiohttp", "nats", "ccms_server.store", "ccms_gateway"]),
         ("gateway/ccms_gateway", ["grpc", "nats", "ccms_server.store", "ccms_server.service", "ccms_server.ingest"]),

@@ -7,10 +7,10 @@ with those that the predecessor has left behind.
 
     [first sample, + span) [first sample from there on, + span) ... [.. now ..)
 
-A sample goes by the time of its slot. As long as a span has not ended, or did so less than another span ago, its file
-is written again with what has come in since; so samples are in these files unless they are later than that. (They are
-in the store all the same.) A file takes the place of its predecessor as a whole. The ledger knows of every file: what
-was written here is not imported at the next start, and tells where the next span begins.
+A sample goes by the time of its slot. Until one span after the end of its span, a file is written again with what has
+come in since; so samples are in these files unless they are later than that. (They are in the store all the same.) A
+new version takes the place of the one before as a whole. The ledger knows of every file: what was written here is not
+imported at the next start, and tells where the next span begins.
 
 Checkpoints that the predecessor would not load any more are deleted. The archive has its own way, see `zip_archive`.
 """
@@ -87,11 +87,12 @@ class JsonCheckpoints:
             n_files = 0
             try:
                 for host in self._hosts(oldest):
-                    n_files += self._write_host(host, now, oldest)
+                    n_files += self._write_host(host, min(self._ledger.written, now), oldest)
                     if monotonic() >= next_notice:
                         next_notice = monotonic() + LOG_SECONDS
                         notify(f"EXTEND_TIMEOUT_USEC={EXTENDED_MICROSECONDS}")
                 self._delete_before(oldest)
+                self._ledger.note_written(now)
             except OSError as error:
                 if self._trouble != reason_of(error):
                     self._trouble = reason_of(error)
@@ -113,15 +114,20 @@ class JsonCheckpoints:
                 key = f"{cluster}/{name}"
                 yield _Host(self._store, key, level, entries.get(key, {}), columns)
 
-    def _write_host(self, host: "_Host", now: int, oldest: int) -> int:
+    def _write_host(self, host: "_Host", since: int, oldest: int) -> int:
         """Writes the files of one host that have changed; returns how many.
+
+        Args:
+            host: The host.
+            since: When that was done last, seconds.
+            oldest: Samples before this time are of no use, seconds.
 
         Raises:
             OSError: The disk refuses.
         """
         n_files = 0
         for key, entry in host.entries.items():
-            if entry.state is State.WRITTEN and entry.end > now - self._span and self._is_ours(key, entry):
+            if entry.state is State.WRITTEN and entry.end > since - self._span and self._is_ours(key, entry):
                 n_files += self._write_file(host, key, (entry.start, entry.end), entry.crc)
         end = max([oldest, *(entry.end for entry in host.entries.values())])
         while (start := host.first_time(end)) is not None:
@@ -218,12 +224,13 @@ class _Host:
         return min(times, default=None)
 
     def _extent(self, metric_id: int, series: int) -> _Range:
-        """Times of the first and the last sample of a series."""
+        """Times between which the samples of a series are."""
         table = self._table(metric_id, series)
         if table is None:
             return 0, -1
         first, last, phase = self._slots(series)
-        return phase + first * table.metric.interval, phase + last * table.metric.interval
+        off = table.metric.interval if self._columns["rephased"][series] else 0  # the phase is that of now
+        return phase + first * table.metric.interval - off, phase + last * table.metric.interval + off
 
     def _table(self, metric_id: int, series: int) -> MetricTable | None:
         """The table of a series; None when it is none of a metric that is configured, or a very new one."""

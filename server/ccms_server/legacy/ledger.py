@@ -1,6 +1,6 @@
 """The ledger: which files of the predecessor are done with, `<checkpoints.directory>/cc-metric-store/imported`.
 
-    {"version": 1, "files": {"<cluster>/<host>/<name>":
+    {"version": 1, "written": seconds, "files": {"<cluster>/<host>/<name>":
         {"size": bytes, "mtime_ns": nanoseconds, "state": "imported", "start": seconds, "end": seconds, "crc": 0}}}
 
 A file is not read again as long as it has the size and the time of its last change that are noted here. States:
@@ -9,7 +9,8 @@ A file is not read again as long as it has the size and the time of its last cha
     damaged     all of them but those that cannot be read
     written     this store wrote it, from samples it has
 
-`start` and `end` are the times between which the file may have samples. `crc` is the CRC-32 of what was written.
+`start` and `end` are the times between which the file may have samples. `crc` is the CRC-32 of what was written, and
+the outer `written` the time when that was last done.
 
 The ledger is written after the samples are durable, and as a whole or not at all. Without it everything is imported
 again, which leads to the same samples in the same places.
@@ -67,6 +68,7 @@ class _Version(msgspec.Struct):
 
 class _Content(msgspec.Struct):
     files: dict[str, Entry]
+    written: int = 0
     version: int = VERSION
 
 
@@ -75,6 +77,7 @@ class Ledger:
 
     Attributes:
         entries: What is known of each file, by its `LegacyFile.key`.
+        written: When files were last written, seconds since the epoch.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -90,6 +93,7 @@ class Ledger:
         self._path = directory / NAME
         self._is_changed = False
         self.entries: dict[str, Entry] = {}
+        self.written = 0
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
@@ -98,7 +102,8 @@ class Ledger:
             version = msgspec.json.decode(content, type=_Version).version
             if version > VERSION:
                 raise NewerFormatError(self._path, version, VERSION)
-            self.entries = msgspec.json.decode(content, type=_Content).files
+            decoded = msgspec.json.decode(content, type=_Content)
+            self.entries, self.written = decoded.files, decoded.written
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             logger.warning("%s is damaged (%s): files of the predecessor are imported again", self._path, error)
             self._is_changed = True
@@ -111,6 +116,11 @@ class Ledger:
     def note(self, key: str, entry: Entry) -> None:
         """Takes note of a file."""
         self.entries[key] = entry
+        self._is_changed = True
+
+    def note_written(self, now: int) -> None:
+        """Takes note of the time when files were written, in seconds."""
+        self.written = now
         self._is_changed = True
 
     def forget(self, key: str) -> None:
@@ -136,7 +146,7 @@ class Ledger:
         if not self._is_changed:
             return True
         try:
-            write_durably(self._path, [msgspec.json.encode(_Content(self.entries)), b"\n"])
+            write_durably(self._path, [msgspec.json.encode(_Content(self.entries, self.written)), b"\n"])
         except OSError as error:
             logger.error("%s cannot be written: %s; files may be imported again", self._path, reason_of(error))
             return False

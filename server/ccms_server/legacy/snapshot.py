@@ -36,8 +36,6 @@ _HEAD: Final = struct.Struct("<Iqq")
 _COUNT: Final = struct.Struct("<I")
 _NAME_LENGTH: Final = struct.Struct("<H")
 _TIMES: Final = struct.Struct("<qqI")
-_METRIC_BYTES_MIN: Final = _NAME_LENGTH.size + _TIMES.size
-_CHILD_BYTES_MIN: Final = _NAME_LENGTH.size + 2 * _COUNT.size
 _VALUE_BYTES: Final = 4
 
 
@@ -78,7 +76,7 @@ class _Reader:
     def _level(self, path: tuple[str, ...]) -> Iterator[Column]:
         if len(path) > LEVELS_MAX:
             raise _DamagedError(f"levels deeper than {LEVELS_MAX}")
-        for _ in range(self._count(_METRIC_BYTES_MIN, "metrics")):
+        for _ in range(self._unpack(_COUNT, "the number of metrics")[0]):
             begin = self.at
             metric = self._name()
             frequency, start, n_values = self._unpack(_TIMES, f"the times of {metric!r}")
@@ -93,16 +91,8 @@ class _Reader:
                 self._report(begin, self.at - begin, f"{metric!r}: {error}")
             else:
                 yield found
-        for _ in range(self._count(_CHILD_BYTES_MIN, "children")):
+        for _ in range(self._unpack(_COUNT, "the number of children")[0]):
             yield from self._level((*path, self._name()))
-
-    def _count(self, bytes_min: int, what: str) -> int:
-        begin = self.at
-        (count,) = self._unpack(_COUNT, f"the number of {what}")
-        if count * bytes_min > len(self._content) - self.at:
-            self.at = begin
-            raise _DamagedError(f"{count:,} {what} do not fit into the file")
-        return int(count)
 
     def _name(self) -> str:
         (n_bytes,) = self._unpack(_NAME_LENGTH, "a name")
