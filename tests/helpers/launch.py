@@ -79,7 +79,7 @@ class Launched:
 
 
 @asynccontextmanager
-async def launched(directory, *, prefix=(), module=("ccms_server",), environment=(), **config):
+async def launched(directory, *, prefix=(), module=("ccms_server",), environment=(), text=None, **config):
     """Starts `python -m ccms_server` with a configuration file in a directory; it is killed at the end of the context.
 
     Args:
@@ -87,10 +87,11 @@ async def launched(directory, *, prefix=(), module=("ccms_server",), environment
         prefix: Command that is given the server's.
         module: What `-m` is given instead, and arguments before `-config`.
         environment: Variables to set.
+        text: Of the configuration file; None: that of `config_text`.
         config: See `config_text`.
     """
     path = directory / "config.json"
-    path.write_text(config_text(**config))
+    path.write_text(config_text(**config) if text is None else text)
     path_before = filter(None, [os.environ.get("PYTHONPATH")])
     process = await asyncio.create_subprocess_exec(
         *prefix,

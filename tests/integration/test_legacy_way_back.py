@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.launch import served
-from helpers.legacy import START, LegacyStore, json_bytes, level, put_file, written_samples
+from helpers.legacy import (
+    START,
+    WAL_HEAD,
+    LegacyStore,
+    json_bytes,
+    level,
+    metric,
+    put_file,
+    wal_record,
+    written_samples,
+)
 from helpers.server import server_inside
 from helpers.waiting import eventually
 
@@ -268,3 +278,16 @@ async def test_the_last_sample_before_the_end_is_in_them(directory, tmp_path):
         assert await server.terminate() == 0
     samples = written_samples(directory)[0]["load", ("c", "a")]
     assert [float.fromhex(value) for value in samples.values()] == list(range(20))
+
+
+def test_absurd_times_in_old_files_do_not_end_the_chain(directory):
+    far = START + 400 * 86_400
+    put_file(directory, "c/a/current.wal", WAL_HEAD + wal_record(START, "load") + wal_record(far, "load"))
+    put_file(directory, "c/a/999999999999999.json", json_bytes(level()))
+    store = opened(directory, now=START + HOUR)
+    assert store.imported == 1
+    store.write_all([("load", ("c", "a"), [START + 60], [2.0])])
+    store.write_checkpoints(START + HOUR)
+    [path] = [path for path in directory.glob("c/a/*.json") if len(path.stem) == 10]
+    assert json.loads(path.read_bytes())["metrics"]["load"] == metric([2.0], START + 60)
+    store.close()

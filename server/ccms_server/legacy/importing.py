@@ -119,6 +119,7 @@ class LegacyImport:
         self._is_filled = np.zeros(0, np.bool_)  # by series: whether it got samples
         self._hosts: set[tuple[str, str]] = set()
         self._n_damaged = 0
+        self._n_expired = 0
         self._unreadable: list[str] = []
 
     def run(self) -> Iterator[None]:
@@ -159,17 +160,18 @@ class LegacyImport:
 
     # --- files
 
-    def _import_file(self, file: LegacyFile, end: int | None) -> Iterator[None]:
-        """Imports one file, whose samples are before `end` if that is known."""
-        if end is not None and end <= self._oldest:  # all of it is: not worth to be read
-            self._done.append((file, Entry(file.size, file.mtime_ns, State.IMPORTED, file.time, end)))
+    def _import_file(self, file: LegacyFile, before: int | None) -> Iterator[None]:
+        """Imports one file, whose samples are older than `before` if that is known."""
+        if before is not None and before <= self._oldest:  # all of it is: not worth to be read
+            self._done.append((file, Entry(file.size, file.mtime_ns, State.IMPORTED, file.time, before)))
+            self._n_expired += 1
             return
         reading = _Reading(self._directory / file.key, file.kind, self._keeper)
         ids: dict[Series, int] = {}
-        first, last = ALWAYS, -ALWAYS
+        end = 0
         for block in reading.blocks():
-            if len(block.timestamps):
-                first, last = min(first, int(block.timestamps.min())), max(last, int(block.timestamps.max()))
+            # An absurd time must not be taken for the end: checkpoints go on from there.
+            end = max(end, int(block.timestamps[block.timestamps <= self._newest].max(initial=-1)) + 1)
             self._place(file, block, ids)
             if self._n_waiting >= RECORD_SAMPLES:
                 yield from self._put()
@@ -180,7 +182,7 @@ class LegacyImport:
             return
         self._n_damaged += bool(reading.n_damaged)
         state = State.DAMAGED if reading.n_damaged else State.IMPORTED
-        self._done.append((file, Entry(file.size, file.mtime_ns, state, min(first, last), max(last + 1, first - 1))))
+        self._done.append((file, Entry(file.size, file.mtime_ns, state, file.time, end)))
 
     # --- samples
 
@@ -296,6 +298,8 @@ class LegacyImport:
         if self._unknown:
             names = ", ".join(f"{name[:64]!r} {count:,}" for name, count in self._unknown.most_common())
             logger.warning("samples of metrics that are not configured were skipped: %s", names)
+        if self._n_expired:
+            logger.info("%s of the files are older than the retention, and were not read", f"{self._n_expired:,}")
         if self._n_damaged:
             logger.warning("%s of the files are damaged: what could be read of them is stored", f"{self._n_damaged:,}")
         logger.info("the files are kept as they were; `-cleanup-checkpoints` removes those that were imported")

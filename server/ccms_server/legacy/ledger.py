@@ -9,8 +9,9 @@ A file is not read again as long as it has the size and the time of its last cha
     damaged     all of them but those that cannot be read
     written     this store wrote it, from samples it has
 
-`start` and `end` are the times between which the file may have samples. `crc` is the CRC-32 of what was written, and
-the outer `written` the time when that was last done.
+`start` is the time that the file is named after or, if it was written here, where its span begins; its samples are
+before `end`, but for absurd ones. `crc` is the CRC-32 of what was written, and the outer `written` the time when that
+was last done.
 
 The ledger is written after the samples are durable, and as a whole or not at all. Without it everything is imported
 again, which leads to the same samples in the same places.
@@ -51,7 +52,7 @@ class Entry(msgspec.Struct, frozen=True):
     """When it was last written, nanoseconds."""
     state: State
     start: int
-    """Time of its first sample at the earliest, seconds."""
+    """Where its span begins, or the time that it is named after; seconds."""
     end: int
     """Its samples are before this time, seconds."""
     crc: int = 0

@@ -38,10 +38,11 @@ PAYLOAD_BYTES_MAX: Final = 1 << 20
 READ_BYTES: Final = 4 << 20
 """Bytes of a file that are in memory at once, but for a record or two."""
 
-_LENGTH: Final = struct.Struct("<I")
+_RECORD_HEAD: Final = struct.Struct("<4sI")
+_CRC: Final = struct.Struct("<I")
 _TIME_BYTES: Final = 8
 _VALUE_BYTES: Final = 4
-_FRAME_BYTES: Final = len(RECORD_MAGIC) + 2 * _LENGTH.size
+_FRAME_BYTES: Final = _RECORD_HEAD.size + _CRC.size
 _SERIES_BYTES_MIN: Final = 3
 
 
@@ -103,42 +104,41 @@ class WalReader:
     def _records(self) -> Iterator[Block]:
         """Takes the records that are whole in what was read."""
         data, ids = self._data, self._ids
-        index: list[int] = []
-        times: list[bytes] = []
-        values: list[bytes] = []
+        numbers: list[int] = []
+        begins: list[int] = []
+        ends: list[int] = []
         at, n_bytes = self._at, len(data)
         while at + _FRAME_BYTES <= n_bytes:
-            begin = at + 8
-            if data[at : at + 4] == RECORD_MAGIC:
-                (length,) = _LENGTH.unpack_from(data, at + 4)
-                end = begin + length
-                if end + 4 > n_bytes and length <= PAYLOAD_BYTES_MAX and not self._is_whole:
-                    break  # the rest of it is not here yet
-                if end + 4 <= n_bytes:
-                    payload = data[begin:end]
-                    if crc32(payload) == _LENGTH.unpack_from(data, end)[0]:
-                        key = payload[_TIME_BYTES:-_VALUE_BYTES]
-                        number = ids.get(key)
-                        if number is None:
-                            number = self._number_of(key, at, end)
-                        if number >= 0:
-                            index.append(number)
-                            times.append(payload[:_TIME_BYTES])
-                            values.append(payload[-_VALUE_BYTES:])
-                        if self._lost_from >= 0:
-                            self._end_loss(self._offset + at)
-                        at = end + 4
-                        if len(index) >= BLOCK_SAMPLES_MAX:
-                            self._at = at
-                            yield self._block(index, times, values)
-                            index, times, values = [], [], []
-                        continue
-            at = self._next_record(at)
+            magic, length = _RECORD_HEAD.unpack_from(data, at)
+            begin = at + _RECORD_HEAD.size
+            end = begin + length
+            may_be = magic == RECORD_MAGIC and length <= PAYLOAD_BYTES_MAX
+            is_here = end + _CRC.size <= n_bytes
+            if may_be and not is_here and not self._is_whole:
+                break
+            if not (may_be and is_here and crc32(data[begin:end]) == _CRC.unpack_from(data, end)[0]):
+                at = self._next_record(at)
+                continue
+            key = data[begin + _TIME_BYTES : max(end - _VALUE_BYTES, begin)]
+            number = ids.get(key)
+            if number is None:
+                number = self._number_of(key, at, end + _CRC.size)
+            if number >= 0:
+                numbers.append(number)
+                begins.append(begin)
+                ends.append(end)
+            if self._lost_from >= 0:
+                self._end_loss(self._offset + at)
+            at = end + _CRC.size
+            if len(numbers) >= BLOCK_SAMPLES_MAX:
+                self._at = at
+                yield self._block(numbers, begins, ends)
+                numbers, begins, ends = [], [], []
         self._at = at
         if self._is_whole and at < n_bytes and self._lost_from < 0:
             self._lose(at)
-        if index:
-            yield self._block(index, times, values)
+        if numbers:
+            yield self._block(numbers, begins, ends)
 
     def _next_record(self, at: int) -> int:
         """Gives up what begins here; returns where the next record may begin."""
@@ -153,11 +153,11 @@ class WalReader:
     def _lose(self, at: int) -> None:
         """A place that is no record begins here."""
         self._lost_from = self._offset + at
-        rest = self._data[at : at + _FRAME_BYTES]
-        self._is_torn = RECORD_MAGIC.startswith(rest[: len(RECORD_MAGIC)])
-        if self._is_torn and len(rest) >= 8:
-            (length,) = _LENGTH.unpack_from(rest, 4)
-            self._is_torn = at + 8 + length + 4 > len(self._data) and length <= PAYLOAD_BYTES_MAX
+        head = self._data[at : at + _RECORD_HEAD.size]
+        self._is_torn = RECORD_MAGIC.startswith(head[: len(RECORD_MAGIC)])
+        if self._is_torn and len(head) == _RECORD_HEAD.size:
+            length = _RECORD_HEAD.unpack(head)[1]
+            self._is_torn = at + _FRAME_BYTES + length > len(self._data) and length <= PAYLOAD_BYTES_MAX
 
     def _end_loss(self, end: int) -> None:
         """A place that is no record ends here."""
@@ -174,19 +174,23 @@ class WalReader:
         try:
             series = _series_of(key)
         except ValueError as error:
-            self._report(self._offset + at, end + 4 - at, str(error))
+            self._report(self._offset + at, end - at, str(error))
             self._ids[key] = -1
             return -1
         number = self._ids[key] = len(self._series)
         self._series.append(series)
         return number
 
-    def _block(self, index: list[int], times: list[bytes], values: list[bytes]) -> Block:
+    def _block(self, numbers: list[int], begins: list[int], ends: list[int]) -> Block:
+        """Makes a block of the payloads between some places."""
+        data = np.frombuffer(self._data, np.uint8)
+        times = data[np.array(begins)[:, None] + np.arange(_TIME_BYTES)].view("<i8")
+        values = data[np.array(ends)[:, None] - _VALUE_BYTES + np.arange(_VALUE_BYTES)].view("<f4")
         return Block(
             self._series,
-            np.array(index, np.intp),
-            np.frombuffer(b"".join(times), "<i8").astype(np.int64),
-            np.frombuffer(b"".join(values), "<f4").astype(np.float64),
+            np.array(numbers, np.intp),
+            times.ravel().astype(np.int64),
+            values.ravel().astype(np.float64),
         )
 
 
