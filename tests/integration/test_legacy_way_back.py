@@ -51,11 +51,11 @@ def fill(store, start, end, rng=None, metrics=METRICS):
     """Any finite bit patterns for every series, with gaps."""
     rng = rng or np.random.default_rng(start)
     writes = []
-    for metric in metrics:
-        for path in PATHS[metric]:
-            times = [at for at in range(start, end, METRICS[metric]["frequency"]) if rng.random() < 0.9]
+    for name in metrics:
+        for path in PATHS[name]:
+            times = [at for at in range(start, end, METRICS[name]["frequency"]) if rng.random() < 0.9]
             values = rng.integers(-(1 << 63), 1 << 63, len(times)).view(np.float64)
-            writes.append((metric, path, times, np.where(np.isfinite(values), values, 1.25).tolist()))
+            writes.append((name, path, times, np.where(np.isfinite(values), values, 1.25).tolist()))
     store.write_all(writes)
 
 
@@ -189,7 +189,7 @@ def test_freed_samples_and_metrics_that_are_configured_no_more_are_left_out(dire
     store.write_checkpoints(START + 2 * HOUR)
     samples = written_samples(directory)[0]
     assert samples == store.bits()
-    assert {metric for metric, _ in samples} == {"load", "flops"}
+    assert {name for name, _ in samples} == {"load", "flops"}
     store.close()
 
 
@@ -231,7 +231,7 @@ def test_a_disk_that_refuses_is_told_once_and_tried_again(directory, monkeypatch
         patch.setattr(store_directory.os, "fsync", fsync)
         store.write_checkpoints(START + HOUR)
         store.write_checkpoints(START + HOUR)
-    assert caplog.text.count("JSON checkpoints cannot be written: No space left on device") == 1
+    assert caplog.text.count("JSON checkpoints cannot be written: No space left on device (2 more") == 1
     assert written_samples(directory)[0] == {}
     store.write_checkpoints(START + HOUR)
     assert written_samples(directory)[0] == store.bits()
@@ -290,4 +290,18 @@ def test_absurd_times_in_old_files_do_not_end_the_chain(directory):
     store.write_checkpoints(START + HOUR)
     [path] = [path for path in directory.glob("c/a/*.json") if len(path.stem) == 10]
     assert json.loads(path.read_bytes())["metrics"]["load"] == metric([2.0], START + 60)
+    store.close()
+
+
+def test_a_host_whose_folder_cannot_be_written_costs_only_itself_and_catches_up(directory):
+    store = opened(directory)
+    fill(store, START, START + 90 * 60)
+    put_file(directory, "c/a", b"no folder")
+    for minutes in (90, 300, 600):
+        store.write_checkpoints(START + minutes * 60)
+        fill(store, START + minutes * 60, START + (minutes + 30) * 60)
+    assert {path for _, path in written_samples(directory)[0]} == {("c", "b"), ("c", "b", "socket0"), ("d", "a")}
+    (directory / "c" / "a").unlink()
+    store.write_checkpoints(START + 630 * 60)
+    assert written_samples(directory)[0] == store.bits()
     store.close()

@@ -85,25 +85,31 @@ class JsonCheckpoints:
             begin = next_notice = monotonic()
             oldest = now - self._kept_seconds if self._kept_seconds else 0
             n_files = 0
-            try:
-                for host in self._hosts(oldest):
+            failures: list[str] = []
+            for host in self._hosts():
+                try:
                     n_files += self._write_host(host, min(self._ledger.written, now), oldest)
-                    if monotonic() >= next_notice:
-                        next_notice = monotonic() + LOG_SECONDS
-                        notify(f"EXTEND_TIMEOUT_USEC={EXTENDED_MICROSECONDS}")
-                self._delete_before(oldest)
-                self._ledger.note_written(now)
-            except OSError as error:
-                if self._trouble != reason_of(error):
-                    self._trouble = reason_of(error)
-                    logger.error("JSON checkpoints cannot be written: %s; the next ones try again", self._trouble)
-            else:
-                self._trouble = ""
+                except OSError as error:
+                    failures.append(reason_of(error))
+                if monotonic() >= next_notice:
+                    next_notice = monotonic() + LOG_SECONDS
+                    notify(f"EXTEND_TIMEOUT_USEC={EXTENDED_MICROSECONDS}")
+            failures += self._delete_before(oldest)
+            self._tell(failures)
+            self._ledger.note_written(now)
             self._ledger.save()
             if n_files:
                 logger.info("wrote %s JSON checkpoints in %.1f s", f"{n_files:,}", monotonic() - begin)
 
-    def _hosts(self, oldest: int) -> Iterator["_Host"]:
+    def _tell(self, failures: list[str]) -> None:
+        """Logs what the disk refused, unless it did so last time."""
+        trouble = failures[0] if failures else ""
+        if trouble and trouble != self._trouble:
+            others = f" ({len(failures) - 1:,} more such errors)" if len(failures) > 1 else ""
+            logger.error("JSON checkpoints cannot be written: %s%s; the next ones try again", trouble, others)
+        self._trouble = trouble
+
+    def _hosts(self) -> Iterator["_Host"]:
         """All hosts, one by one."""
         entries: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
         for key, entry in self._ledger.entries.items():
@@ -126,10 +132,12 @@ class JsonCheckpoints:
             OSError: The disk refuses.
         """
         n_files = 0
-        for key, entry in host.entries.items():
-            if entry.state is State.WRITTEN and entry.end > since - self._span and self._is_ours(key, entry):
-                n_files += self._write_file(host, key, (entry.start, entry.end), entry.crc)
         end = max([oldest, *(entry.end for entry in host.entries.values())])
+        for key, entry in host.entries.items():
+            # The newest one always: it may have been written when its span was not over.
+            may_have_news = entry.end > since - self._span or entry.end == end
+            if entry.state is State.WRITTEN and may_have_news and self._is_ours(key, entry):
+                n_files += self._write_file(host, key, (entry.start, entry.end), entry.crc)
         while (start := host.first_time(end)) is not None:
             end = start + self._span
             n_files += self._write_file(host, self._new_key(host, start), (start, end), crc=0)
@@ -166,16 +174,21 @@ class JsonCheckpoints:
         self._ledger.note(key, entry)
         return True
 
-    def _delete_before(self, oldest: int) -> None:
-        """Deletes files that end before a time, and what a crash has left."""
+    def _delete_before(self, oldest: int) -> list[str]:
+        """Deletes files that end before a time, and what a crash has left; returns what the disk refused."""
+        failures: list[str] = []
         for key, entry in list(self._ledger.entries.items()):
             if entry.state is not State.WRITTEN:
                 continue
             path = self._directory / key
-            path.with_name(path.name + TEMPORARY_SUFFIX).unlink(missing_ok=True)
-            if entry.end <= oldest and self._is_ours(key, entry):
-                path.unlink()
-                self._ledger.forget(key)
+            try:
+                path.with_name(path.name + TEMPORARY_SUFFIX).unlink(missing_ok=True)
+                if entry.end <= oldest and self._is_ours(key, entry):
+                    path.unlink()
+                    self._ledger.forget(key)
+            except OSError as error:
+                failures.append(reason_of(error))
+        return failures
 
 
 class _Host:
