@@ -248,6 +248,8 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="WORD", help=f"one of {', '.join(MEASUREMENTS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     arguments = parser.parse_args()
+    if not any(arguments.only in name for name in MEASUREMENTS):
+        parser.error(f"--only {arguments.only} is none of {', '.join(MEASUREMENTS)}")
     figures = asyncio.run(measure(QUICK if arguments.quick else FULL, arguments.only))
     print(f"{datetime.now(UTC):%Y-%m-%d}, calibration {calibration.line_rate():.2f} M lines/s")  # noqa: T201
     if arguments.quick:

@@ -72,7 +72,7 @@ class ZipArchive:
                 known = _member_of(path)
             except FileNotFoundError:
                 break
-            except (ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+            except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
                 logger.warning("%s is no archive of this host (%s): it is left alone", path, error)
             else:
                 if _merge(known, found):
