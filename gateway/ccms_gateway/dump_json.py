@@ -4,6 +4,9 @@
 
 A list is a metric of the level, an object is a level below. In the predecessor the list has an entry for each buffer;
 here a series is one piece.
+
+A level below may be named like a metric of its level: then the key is there twice, first with the list, then with the
+object. Most parsers keep the object. Only the keys could tell them apart, and those are what other programs look for.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

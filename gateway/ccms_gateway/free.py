@@ -39,7 +39,7 @@ class FreeHandler:
         """Answers once everything selected is dropped, with the number of series that lost samples."""
         before = _before(request.rel_url.query.get("to", ""))
         body = await self._bodies.read(request, FREE_BYTES_MAX)
-        selectors = _distinct(await decode_body(_decoder, body) or ())
+        selectors = await decode_body(_decode_selectors, body)
         freed = 0
         waiting = iter(selectors)
         while together := tuple(islice(waiting, FREED_AT_ONCE)):
@@ -54,6 +54,11 @@ def _before(text: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
         raise InvalidRequestError("to", f"{text[:40]!r} is no time in seconds since the epoch, a 64-bit integer")
     return int(text)
+
+
+def _decode_selectors(body: bytes) -> list[tuple[str, ...]]:
+    """What the body selects, each level once."""
+    return _distinct(_decoder.decode(body) or ())
 
 
 def _distinct(selectors: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:

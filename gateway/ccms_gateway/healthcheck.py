@@ -41,10 +41,8 @@ class HealthHandler:
         body = await self._bodies.read(request, HEALTH_BYTES_MAX)
         if not body.strip():
             return await self._of_one(request)
-        asked = await decode_body(_decoder, body)
-        hosts, metrics = tuple(dict.fromkeys(asked.nodes or ())), tuple(dict.fromkeys(asked.metric_names or ()))
-        _check_size(hosts, metrics)
-        found = await self._backend.host_health(asked.cluster or "", hosts, metrics)
+        cluster, hosts, metrics = await decode_body(_decode_question, body)
+        found = await self._backend.host_health(cluster, hosts, metrics)
         text = _encode(found) if len(found) <= INLINE_HOSTS_MAX else await asyncio.to_thread(_encode, found)
         return await self._answers.whole(request, text, "application/json")
 
@@ -61,6 +59,14 @@ class HealthHandler:
             raise NotFoundError(f"cluster {cluster!r} has no node {host!r}")
         is_healthy = health.n_stale <= STALE_SERIES_MAX and health.n_stale < health.n_series
         return await self._answers.whole(request, b"Healthy" if is_healthy else b"Unhealthy", "text/plain")
+
+
+def _decode_question(body: bytes) -> tuple[str, Sequence[str], Sequence[str]]:
+    """The cluster, and its hosts and the metrics that are asked about, each once."""
+    asked = _decoder.decode(body)
+    hosts, metrics = tuple(dict.fromkeys(asked.nodes or ())), tuple(dict.fromkeys(asked.metric_names or ()))
+    _check_size(hosts, metrics)
+    return asked.cluster or "", hosts, metrics
 
 
 def _check_size(hosts: Sequence[str], metrics: Sequence[str]) -> None:

@@ -52,11 +52,16 @@ class OpenApiHandler:
     def __init__(self, guard: Guard, answers: AnswerSender) -> None:
         self._guard = guard
         self._answers = answers
+        self._schemes: dict[Access, tuple[str, ...]] = {}
+        self._text = b""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answers anybody."""
-        document = openapi_document(OPERATIONS, self._guard.schemes)
-        return await self._answers.whole(request, orjson.dumps(document), JSON)
+        """Answers anybody, so it must be cheap: the text is kept until the guard wants something else."""
+        schemes = {access: self._guard.schemes(access) for access in Access}
+        if schemes != self._schemes:
+            self._text = orjson.dumps(openapi_document(OPERATIONS, schemes.__getitem__))
+            self._schemes = schemes
+        return await self._answers.whole(request, self._text, JSON)
 
 
 def openapi_document(operations: Sequence[Operation], schemes: Callable[[Access], Sequence[str]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from ccms_server.errors import InvalidRequestError, LimitExceededError
+from ccms_server.errors import LimitExceededError
 from ccms_server.model import QueryRequest, SeriesQuery
 
 QUERIES_MAX: Final = 200_000
@@ -97,17 +97,16 @@ def decode_query(body: bytes, *, resample: bool = True) -> QueryRequest:
         resample: False: resolutions asked for are ignored, as version 1 of the API does.
 
     Raises:
-        InvalidRequestError: It is no JSON, or a field has a wrong type; the message names the field.
+        msgspec.DecodeError: It is no JSON, or a field has a wrong type; the message names the field.
+        UnicodeDecodeError: It is no UTF-8.
+        RecursionError: It is nested too deeply.
         LimitExceededError: There are too many queries.
     """
     try:
-        try:
-            decoded = _decoder.decode(body)
-        except msgspec.ValidationError:
-            decoded = msgspec.convert(_with_integers(msgspec.json.decode(body)), QueryBody)
-        return decoded.to_model(resample=resample)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the first covers wrong types as well
-        raise InvalidRequestError("body", str(error)) from None
+        decoded = _decoder.decode(body)
+    except msgspec.ValidationError:
+        decoded = msgspec.convert(_with_integers(msgspec.json.decode(body)), QueryBody)
+    return decoded.to_model(resample=resample)
 
 
 def _with_integers(value: object) -> object:

@@ -108,6 +108,6 @@ _OfCluster: TypeAlias = dict[str, list[ExtentBody] | _OfHost]
 
 
 class DebugAnswer(msgspec.Struct):
-    """What is held: levels hold levels and, as lists, metrics."""
+    """What is held: levels hold levels and, as lists, metrics. A name of both is there twice, the metric first."""
 
     data: dict[str, list[ExtentBody] | _OfCluster]

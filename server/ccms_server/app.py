@@ -28,6 +28,7 @@ from ccms_server.exposure import warn_of_exposure
 from ccms_server.extents import series_extents
 from ccms_server.ingest.nats import NatsSubscriber, subscribed
 from ccms_server.ingest.nats_access import check_credentials
+from ccms_server.jit import keep_no_more
 from ccms_server.listen import Endpoint, bind, close_all, endpoint, ip_addresses
 from ccms_server.notify import notify
 from ccms_server.privileges import drop_privileges
@@ -89,7 +90,6 @@ async def run(
         ConfigError: A file that the configuration names cannot be used.
         ExceptionGroup: A part of the server failed.
     """
-    check_credentials(config.nats, config.layout)
     stop, hung_up = stop or asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.enter_context(_ending(stop))
@@ -106,15 +106,17 @@ async def run(
         )
         if config.user or config.group:
             warm_up()  # machine code that is not there yet is kept where this user may write
+            keep_no_more()
             drop_privileges(config.user, config.group)
+        check_credentials(config.nats, config.layout)  # as the user who will read them at every connection
         used_nodes = _used_nodes(config, clock)
         kept_from = {} if used_nodes is None else {"kept_from": used_nodes.kept_from}
         service = stack.enter_context(MetricService.create(config, clock, **kept_from))
         health = HealthState(SERVICE_NAME)
         await health.set_serving(False)
-        await stack.enter_async_context(service.running())
         if config.debug.dump_to_file:
             stack.push_async_callback(_dump, Path(config.debug.dump_to_file), service)
+        await stack.enter_async_context(service.running())
         await stack.enter_async_context(serving(grpc_server, service, health, grace_seconds=GRACE_SECONDS))
         limits = config.limits
         rest = ccms_gateway.create_app(
@@ -182,8 +184,8 @@ async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[Non
 
 
 async def _dump(path: Path, service: MetricService) -> None:
-    """Writes what is held to a file, once nothing comes in any more."""
-    if not service.ready:
+    """Writes what is held to a file, once all that came in is stored."""
+    if not service.was_up:
         return
     try:
         await asyncio.to_thread(write_dump, path, series_extents(service.store, ()))

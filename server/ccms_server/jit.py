@@ -10,9 +10,10 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import numba
+from numba.core.caching import NullCache
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +24,23 @@ SOURCES: Final = ("jit.py", "errors.py", "store/*.py", "ingest/*.py", "durabilit
 """Where kernels and what they refer to are defined."""
 FOLDER_PREFIX: Final = "kernels-"
 
+_kernels: Final[list[Any]] = []
+
 
 def kernel(function: Function) -> Function:
     """Compiles a function over plain arrays and numbers with numba, when it is first called.
 
     Division follows numpy: no exception for a zero divisor.
     """
-    return cast("Function", numba.njit(nogil=True, cache=_CACHED, error_model="numpy")(function))
+    compiled = numba.njit(nogil=True, cache=_CACHED, error_model="numpy")(function)
+    _kernels.append(compiled)
+    return cast("Function", compiled)
+
+
+def keep_no_more() -> None:
+    """What is compiled from now on is not kept: the folder may not be ours to write to any more."""
+    for compiled in _kernels:
+        compiled._cache = NullCache()  # noqa: SLF001  numba has no other way
 
 
 def _keep_machine_code() -> bool:

@@ -8,12 +8,12 @@ nothing at all.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from ccms_server.auth import Guard
-from ccms_server.config import Config, inactive_features, load_config
+from ccms_server.config import Config, HttpApiConfig, inactive_features, load_config
 from ccms_server.config.keys import KEYS
 from ccms_server.errors import ConfigError, MetricStoreError
 from ccms_server.exposure import warn_of_exposure
@@ -23,7 +23,6 @@ from ccms_server.store.metric import Metric
 logger = logging.getLogger(__name__)
 
 _WAITING: Final = {
-    "http_api": "http-api",
     "grpc_api": "grpc-api",
     "nats": "nats",
     "retention_in_memory": "retention-in-memory",
@@ -142,4 +141,9 @@ def waiting_parts(running: Config, new: Config) -> list[str]:
     removed = [f"metrics.{metric.name} (removed)" for metric in running.metrics if metric.name not in names]
     named = KEYS[new.layout].named
     differing = [named(key) for part, key in _WAITING.items() if getattr(running, part) != getattr(new, part)]
-    return [*removed, *dict.fromkeys(differing)]
+    rest = [
+        named(f"http-api.{field.name.replace('_', '-')}")  # one by one: in 1.5, others beside them do not wait
+        for field in fields(HttpApiConfig)
+        if getattr(running.http_api, field.name) != getattr(new.http_api, field.name)
+    ]
+    return [*removed, *rest, *differing]

@@ -12,7 +12,6 @@ from typing import Final, TypeVar
 
 from ccms_server.config import Config, LimitsConfig
 from ccms_server.durability.keeper import Keeper, MemoryKeeper
-from ccms_server.durability.opening import open_disk
 from ccms_server.durability.recovery import Recovery
 from ccms_server.errors import LimitExceededError, NotReadyError
 from ccms_server.extents import series_extents
@@ -28,6 +27,7 @@ from ccms_server.model import (
     SeriesQuery,
     WriteReport,
 )
+from ccms_server.opening import open_disk
 from ccms_server.query import Plan, answers, plan
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
@@ -144,6 +144,11 @@ class MetricService:
     def ready(self) -> bool:
         """Whether requests are served."""
         return self._state == "serving"
+
+    @property
+    def was_up(self) -> bool:
+        """Whether requests are served, or were until the end began."""
+        return self._up.is_set()
 
     @property
     def counters(self) -> IngestCounters:

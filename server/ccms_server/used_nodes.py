@@ -60,7 +60,8 @@ class UsedNodes:
         self._retention_seconds = retention_seconds
         self._clock = clock
         self._token_file = token_file
-        self._since: dict[Node, int] | None = None  # by node in use: samples from then on are kept, seconds
+        self._since: dict[Node, int] = {}  # by node in use: samples from then on are kept, seconds
+        self._answered = UNKNOWN  # the last answer knew of all nodes in use since before this time, seconds
         self._trouble = ""
         self._at_bound = False
 
@@ -71,7 +72,8 @@ class UsedNodes:
             oldest: Samples are retained from this time on, in seconds.
         """
         bound = oldest - HELD_SECONDS_MAX
-        earliest = UNKNOWN if self._since is None else min(self._since.values(), default=oldest)
+        # Of jobs that have reached the retention since the last answer nobody knows yet.
+        earliest = min(self._since.values(), default=self._answered)
         at_bound = UNKNOWN < earliest < bound
         if at_bound and not self._at_bound:
             logger.warning(
@@ -82,7 +84,7 @@ class UsedNodes:
         return min(oldest, max(earliest, bound))
 
     async def run(self) -> None:
-        """Asks again and again; without an answer, the last one holds."""
+        """Asks again and again; without an answer, nothing is dropped."""
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:
@@ -103,8 +105,9 @@ class UsedNodes:
                 f"it answered {error.status}" if isinstance(error, aiohttp.ClientResponseError) else reason_of(error)
             )
             if reason != self._trouble:
-                kept = "everything is kept" if self._since is None else "its last answer holds"
-                logger.warning("cc-backend does not tell which nodes are in use: %s; %s meanwhile", reason, kept)
+                logger.warning(
+                    "cc-backend does not tell which nodes are in use: %s; nothing is dropped meanwhile", reason
+                )
             self._trouble = reason
             return
         if self._trouble:
@@ -119,10 +122,9 @@ class UsedNodes:
             nodes: All nodes in use by jobs that began before `oldest`.
             oldest: Samples are retained from this time on, in seconds.
         """
-        # After a start nobody knows what was kept for whom: all that is still there is.
-        first = UNKNOWN if self._since is None else oldest
-        known = self._since or {}
-        self._since = {node: known.get(node, first) for node in nodes}
+        # What was there at the last answer still is: nothing was dropped in between. After a start, all is kept.
+        self._since = {node: self._since.get(node, self._answered) for node in nodes}
+        self._answered = oldest
 
     def _token(self) -> str:
         with Path(self._token_file).open() as file:

@@ -28,6 +28,9 @@ SLOW_SECONDS: Final = 1.0
 STEPS: Final = 300
 """More than a window, and enough to be downsampled."""
 
+KEYS: Final = 1000
+"""More than a table of keys has room for at first."""
+
 ALWAYS: Final = 1 << 60
 
 
@@ -50,8 +53,12 @@ def _use_all() -> None:
         f"warm_up,hostname=h,type=hwthread,type-id={thread} value=0.{thread}12345678901234567 %d\n"
         for thread in range(AGGREGATED_MEMBERS_MIN)
     )
-    query = SeriesQuery(metric="warm_up", host="h", resolution=120)
-    request = QueryRequest(cluster="c", start=0, end=STEPS * 60, queries=[query], with_padding=True)
+    queries = [
+        SeriesQuery(metric="warm_up", host="h", resolution=120),
+        SeriesQuery(metric="warm_up", host="h", type="hwthread", type_ids=["0"]),
+    ]
+    request = QueryRequest(cluster="c", start=0, end=STEPS * 60, queries=queries, with_padding=True)
+    decoder.decode("".join(f"ignored{number} value=1\n" for number in range(KEYS)).encode(), 0)
     for step in range(STEPS):
         # Every thread has a gap somewhere, so that sealing meets full and gappy pages.
         lines = (template % ((step * 60,) * AGGREGATED_MEMBERS_MIN)).splitlines(keepends=True)

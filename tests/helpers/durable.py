@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from ccms_server.config import parse_config
-from ccms_server.durability.opening import open_disk
+from ccms_server.opening import open_disk
 from ccms_server.store.tile_pool import TILE_BYTES
 from helpers.server import config_text
 

@@ -63,13 +63,22 @@ async def test_rest_wants_a_token(server, method, path):
     assert (await server.rest.send(method, path, body, bearer(ISSUER.lasting(-1)))).status == 401
 
 
-async def test_every_route_but_those_that_describe_the_api_wants_a_token(monkeypatch):
-    apps, create_app = [], ccms_gateway.create_app
-    monkeypatch.setattr(
-        ccms_gateway, "create_app", lambda *args, **kwargs: apps.append(create_app(*args, **kwargs)) or apps[0]
-    )
-    async with locked() as server:
-        routes = {(route.method, route.resource.canonical) for route in apps[0].router.routes()}
+@pytest.fixture
+def routes(monkeypatch):
+    """Method and path of every route, once the server of the test has started."""
+    found, create_app = set(), ccms_gateway.create_app
+
+    def create_and_look(*args, **options):
+        app = create_app(*args, **options)
+        found.update((route.method, route.resource.canonical) for route in app.router.routes())
+        return app
+
+    monkeypatch.setattr(ccms_gateway, "create_app", create_and_look)
+    return found
+
+
+async def test_every_route_but_those_that_describe_the_api_wants_a_token(routes):
+    async with locked(dev=True) as server:
         guarded = {(method, path) for method, path in routes if not path.strip("/").startswith(OPEN)}
         assert len(guarded) >= 16
         for method, path in guarded:
@@ -106,6 +115,21 @@ async def test_freeing_and_dumping_wants_a_role(method, path, body, claims, enfo
         answer = await server.rest.send(method, path, body, bearer(ISSUER.lasting(**claims)))
         assert answer.status == status
         assert status == 200 or answer.json["status"] == "Forbidden"
+
+
+async def test_freeing_and_dumping_wants_a_role_however_they_are_spelled_and_nothing_else_does(routes):
+    for_admins = {
+        (method, f"{slashes}{path}{end}")
+        for methods, path in (({"POST"}, "api/free"), ({"GET", "HEAD"}, "api/debug"))
+        for method in methods
+        for slashes in ("/", "//")
+        for end in ("", "/")
+    }
+    user = bearer(ISSUER.lasting(roles=["ROLE_USER"]))
+    async with locked(dev=True) as server:
+        statuses = {(method, path): (await server.rest.send(method, path, b"", user)).status for method, path in routes}
+    assert {route for route, status in statuses.items() if status == 403} == for_admins
+    assert set(statuses.values()) == {200, 400, 403}  # queries without a body are bad requests, and let through
 
 
 async def test_nothing_of_a_refused_write_is_stored(server):

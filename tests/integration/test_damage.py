@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.durable import DurableStore
 
-from ccms_server.durability import opening
+from ccms_server import opening
 from ccms_server.durability.block import Block
 from ccms_server.durability.block_format import FRAME_BYTES, SUMMARY_BYTES
 from ccms_server.durability.damage import DamageLog

@@ -216,8 +216,10 @@ def users_of(pid):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 async def test_a_server_that_root_starts_works_as_the_user_of_the_configuration(tmp_path, directory_of_nobody):
     checkpoints = {"directory": str(directory_of_nobody)}
+    body = {"cluster": "alex", "from": 1_700_000_000, "to": 1_700_000_060, "queries": [query_body()]}
     async with server_process(tmp_path, user="nobody", checkpoints=checkpoints) as server:
         assert (await server.rest.write(LINE)).status == 200
+        assert (await server.rest.query(body)).json["results"][0][0]["data"] == [1.5]
         assert users_of(server.process.pid) == {str(pwd.getpwnam("nobody").pw_uid)}
         assert await server.terminate() == 0
     assert {path.owner() for path in directory_of_nobody.rglob("*")} == {"nobody"}
@@ -229,6 +231,16 @@ async def test_what_is_held_is_dumped_to_a_file_at_the_end(tmp_path):
         assert (await server.rest.write(LINE)).status == 200
     extent = {"start": 1_699_999_970, "len": 1, "end": 1_700_000_030}
     assert json.loads(path.read_text()) == {"data": {"alex": {"n1": {"cpu_load": [extent]}}}}
+
+
+async def test_what_subscriptions_brought_last_is_in_the_dump(tmp_path):
+    path = tmp_path / "dump.json"
+    async with server_inside(debug={"dump-to-file": str(path)}) as server:
+        for number in range(20_000):
+            await server.service.admit_lines(numbered(b"late", number), "")
+    assert server.service.counters.stored == 20_000
+    [extent] = json.loads(path.read_text())["data"]["alex"]["late"]["cpu_load"]
+    assert extent["len"] == 20_000
 
 
 async def test_a_dump_that_cannot_be_written_is_told_and_the_server_ends_well(tmp_path, caplog):

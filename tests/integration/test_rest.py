@@ -3,13 +3,14 @@
 import asyncio
 import gzip
 import json
+import threading
 import zlib
 
 import pytest
 from helpers.server import server_inside
 from helpers.waiting import eventually, lag_measured
 
-from ccms_gateway import sending
+from ccms_gateway import query, sending
 from ccms_gateway.query_json import QUERIES_MAX
 from ccms_server.errors import NotReadyError, QueueFullError
 from ccms_server.service import MetricService
@@ -445,3 +446,19 @@ async def test_many_tiny_queries_leave_the_event_loop_to_others(rest, monkeypatc
         answer = await rest.send("POST", "/api/query", body)
     assert answer.status == status
     assert lag.longest < 1.0
+
+
+async def test_queries_that_take_a_while_to_decode_leave_the_event_loop_to_others(rest, monkeypatch):
+    decode, threads = query.decode_query, []
+
+    def noted(body, *, resample):
+        threads.append(threading.current_thread())
+        return decode(body, resample=resample)
+
+    monkeypatch.setattr(query, "decode_query", noted)
+    for n_queries in (300, 1200):
+        answer = await rest.query(QUERY | {"queries": [{}] * n_queries})
+        assert (answer.status, len(answer.json["results"])) == (200, n_queries)
+    short, long = threads
+    assert short is threading.current_thread()
+    assert long is not threading.current_thread()

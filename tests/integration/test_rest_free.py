@@ -1,6 +1,7 @@
 """`/api/free`: what is dropped, and which requests are refused."""
 
 import json
+import threading
 
 import pytest
 from helpers.server import server_inside
@@ -124,6 +125,19 @@ async def test_selectors_have_a_limit(rest):
     assert "10,001 exceed the limit of 10,000" in answer.json["error"]
     answer = await rest.send("POST", "/api/free?to=1", b" " * (free.FREE_BYTES_MAX + 1))
     assert answer.status == 413
+
+
+async def test_many_selectors_are_compared_off_the_event_loop(rest, monkeypatch):
+    distinct, threads = free._distinct, []
+
+    def noted(selectors):
+        threads.append(threading.current_thread())
+        return distinct(selectors)
+
+    monkeypatch.setattr(free, "_distinct", noted)
+    assert await freed(rest, [["alpha", "n1"]] * 1000) == 4
+    [thread] = threads
+    assert thread is not threading.current_thread()
 
 
 async def test_many_selectors_do_not_fill_the_queue(rest, monkeypatch):

@@ -1,6 +1,7 @@
 """`/api/healthcheck`: the form of release 1.5, with a body, and the one before, with parameters."""
 
 import json
+import threading
 
 import pytest
 from helpers.server import server_inside
@@ -147,3 +148,16 @@ async def test_what_ended_before_the_retention_in_memory_is_forgotten(tmp_path):
 async def test_other_methods_are_not_allowed(rest, method):
     answer = await rest.send(method, "/api/healthcheck")
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
+
+
+async def test_many_hosts_are_compared_off_the_event_loop(rest, monkeypatch):
+    check_size, threads = healthcheck._check_size, []
+
+    def noted(hosts, metrics):
+        threads.append(threading.current_thread())
+        check_size(hosts, metrics)
+
+    monkeypatch.setattr(healthcheck, "_check_size", noted)
+    assert (await ask(rest, ["good"] * 1000, ["cpu_load"])).keys() == {"good"}
+    [thread] = threads
+    assert thread is not threading.current_thread()

@@ -27,7 +27,7 @@ def imports(folder):
         ("server/ccms_server/store", ["asyncio", "google", "grpc", "aiohttp", "nats", "time", "datetime", "socket"]),
         ("server/ccms_server/store", ["ccms_server.ingest", "ccms_server.service", "ccms_server.config", "ccms."]),
         ("server/ccms_server/durability", ["asyncio", "grpc", "google", "aiohttp", "nats", "ccms.", "ccms_server.rpc"]),
-        ("server/ccms_server/durability", ["ccms_server.service", "ccms_server.ingest"]),
+        ("server/ccms_server/durability", ["ccms_server.service", "ccms_server.ingest", "ccms_server.legacy"]),
         ("server/ccms_server/store", ["ccms_server.durability", "os", "pathlib"]),
         ("server/ccms_server/legacy", ["asyncio", "grpc", "google", "aiohttp", "nats", "ccms.", "ccms_server.rpc"]),
         ("server/ccms_server/legacy", ["ccms_server.service", "ccms_server.ingest"]),

@@ -138,7 +138,6 @@ def test_another_interval_is_refused():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("http-api", {"address": "127.0.0.1:1"}),
         ("grpc-api", {"address": "127.0.0.1:1"}),
         ("nats", [{"address": "localhost", "subscriptions": [{"subscribe-to": "x"}]}]),
         ("retention-in-memory", "5h"),
@@ -160,8 +159,15 @@ def test_every_other_key_waits(key, value):
 
 
 def test_every_part_of_the_configuration_waits_or_is_taken_over():
-    taken_over = {"layout", "metrics", "jwt_public_key", "auth"}
-    assert set(_WAITING) == {field.name for field in fields(Config)} - taken_over
+    taken_over, one_by_one = {"layout", "metrics", "jwt_public_key", "auth"}, {"http_api"}
+    assert set(_WAITING) == {field.name for field in fields(Config)} - taken_over - one_by_one
+
+
+@pytest.mark.parametrize(("key", "value"), [("address", "127.0.0.1:1"), ("compression", True)])
+def test_a_key_of_the_rest_api_waits(key, value):
+    before = json.loads(config_text(metrics=LOAD))
+    after = before | {"http-api": before["http-api"] | {key: value}}
+    assert waiting_parts(parse_config(json.dumps(before)), parse_config(json.dumps(after))) == [f"http-api.{key}"]
 
 
 def test_keys_are_named_as_in_the_files_own_layout():
@@ -175,7 +181,7 @@ def test_keys_are_named_as_in_the_files_own_layout():
     content["main"]["compression"] = True
     named = waiting_parts(before, parse_config(json.dumps(content)))
     assert named == [
-        "main",
+        "main.compression",
         "metric-store.retention-in-memory",
         "metric-store.memory-cap",
         "metric-store.checkpoints",

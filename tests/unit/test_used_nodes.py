@@ -26,10 +26,21 @@ def test_without_an_answer_everything_is_kept_within_bounds():
     assert nodes().kept_from(OLDEST) == OLDEST - HELD_SECONDS_MAX
 
 
-def test_without_nodes_in_use_nothing_is_kept_beyond_the_retention():
+def test_without_nodes_in_use_samples_are_kept_from_where_the_retention_stood_at_the_last_answer():
+    """A job may have reached back beyond the retention since."""
     used = nodes()
     used.take(set(), OLDEST)
-    assert used.kept_from(OLDEST + 5) == OLDEST + 5
+    assert used.kept_from(OLDEST + 5) == OLDEST
+    used.take(set(), OLDEST + 300)
+    assert used.kept_from(OLDEST + 300) == OLDEST + 300
+
+
+def test_a_job_that_reached_the_retention_while_the_backend_was_away_loses_nothing():
+    used = nodes()
+    used.take(set(), OLDEST)
+    assert used.kept_from(OLDEST + 18_000) == OLDEST
+    used.take({N1}, OLDEST + 18_000)
+    assert used.kept_from(OLDEST + 20_000) == OLDEST
 
 
 def test_samples_are_kept_from_where_the_retention_stood_when_a_node_came_into_use():
@@ -37,13 +48,13 @@ def test_samples_are_kept_from_where_the_retention_stood_when_a_node_came_into_u
     used.take(set(), OLDEST)
     used.take({N1}, OLDEST + 100)
     used.take({N1, N2}, OLDEST + 200)
-    assert used.kept_from(OLDEST + 300) == OLDEST + 100
+    assert used.kept_from(OLDEST + 300) == OLDEST
     used.take({N2}, OLDEST + 400)
-    assert used.kept_from(OLDEST + 500) == OLDEST + 200
+    assert used.kept_from(OLDEST + 500) == OLDEST + 100
     used.take({N1}, OLDEST + 600)
-    assert used.kept_from(OLDEST + 700) == OLDEST + 600
+    assert used.kept_from(OLDEST + 700) == OLDEST + 400
     used.take(set(), OLDEST + 800)
-    assert used.kept_from(OLDEST + 900) == OLDEST + 900
+    assert used.kept_from(OLDEST + 900) == OLDEST + 800
 
 
 def test_after_a_start_all_that_is_left_is_kept_for_nodes_in_use():
@@ -51,7 +62,7 @@ def test_after_a_start_all_that_is_left_is_kept_for_nodes_in_use():
     used.take({N1}, OLDEST)
     assert used.kept_from(OLDEST + 10) == OLDEST + 10 - HELD_SECONDS_MAX
     used.take({N2}, OLDEST + 20)
-    assert used.kept_from(OLDEST + 30) == OLDEST + 20
+    assert used.kept_from(OLDEST + 30) == OLDEST
 
 
 def test_nothing_is_kept_for_ever_and_that_is_told_once(caplog):
@@ -101,9 +112,10 @@ async def asking(used, check, what):
 @pytest.mark.parametrize("wrap", [lambda nodes: {"usedNodes": nodes}, lambda nodes: nodes], ids=["wrapped", "plain"])
 async def test_the_backend_is_asked_who_is_in_use_since_before_the_retention(backend, wrap):
     used = UsedNodes(backend.url, RETENTION, lambda: float(NOW))
-    used.take(set(), OLDEST)
+    used.take(set(), OLDEST - 60)
     backend.answer = wrap({"alex": ["n1"], "fritz": None})
-    await asking(used, lambda: used.kept_from(OLDEST + 60) == OLDEST, "the answer to be heeded")
+    await asking(used, lambda: backend.requests, "a question")
+    await asking(used, lambda: used._since == {N1: OLDEST - 60}, "the answer to be heeded")
     assert backend.requests[0].query == {"ts": str(OLDEST)}
     assert "Authorization" not in backend.requests[0].headers
 
@@ -137,12 +149,13 @@ async def test_an_answer_that_is_none_leaves_the_last_one_and_is_told_once(
     used.take({N1}, OLDEST)
     backend.answer, backend.status = answer, status
     await asking(used, lambda: len(backend.requests) > 3, "some questions")
+    assert used._since == {N1: OLDEST}
     assert used.kept_from(OLDEST + 60) == OLDEST
     assert caplog.text.count("cc-backend does not tell") == 1
     assert reason in caplog.text
-    assert "its last answer holds" in caplog.text
+    assert "nothing is dropped meanwhile" in caplog.text
     backend.answer, backend.status = {"usedNodes": {}}, 200
-    await asking(used, lambda: used.kept_from(OLDEST + 60) == OLDEST + 60, "an answer")
+    await asking(used, lambda: used._since == {}, "an answer")
     assert caplog.text.count("tells again") == 1
 
 
@@ -150,5 +163,5 @@ async def test_a_backend_that_is_away_is_told_without_what_its_url_holds(caplog)
     used = UsedNodes("http://user:swordfish@127.0.0.1:9", RETENTION, lambda: float(NOW))
     async with aiohttp.ClientSession() as session:
         await used._ask(session)
-    assert "everything is kept" in caplog.text
+    assert "nothing is dropped" in caplog.text
     assert "swordfish" not in caplog.text

@@ -103,7 +103,7 @@ class DiskKeeper:
         self._wal_bytes = wal_bytes
         self._wal_bytes_per_host = wal_bytes_per_host
         self._checkpoint_seconds = checkpoint_seconds
-        self._next_checkpoint = monotonic() + checkpoint_seconds
+        self._next_checkpoint = monotonic() + checkpoint_seconds / 2
         self._checkpointed: int | None = None  # the last record when windows were last written early for their age
         self._memory_cap_bytes = memory_cap_bytes
         self._archive = archive
@@ -236,7 +236,7 @@ class DiskKeeper:
     def _expire(self, oldest: int) -> Iterator[None]:
         """Drops windows past the retention with their files; those that are to be archived wait for it."""
         self._to_archive = None
-        for interval, tables in self._tables.items():
+        for interval, tables in list(self._tables.items()):  # metrics may be added in a pause
             expired = {number for table in tables for number in self._store.expired(table, oldest)}
             if not expired:
                 continue
@@ -296,18 +296,19 @@ class DiskKeeper:
     def _shorten_wal(self) -> Iterator[None]:
         """Lets the older part of a WAL that has grown too large, or old, become unnecessary."""
         if self._wal.bytes > self._wal_bytes_max:
+            self._wal.end_only_segment()
             yield from self.write_early(self._wal.middle)
         if self._checkpointed is None:  # what was recovered is as old as what comes first
             self._checkpointed = self._store.log_number
         elif self._checkpoint_seconds and monotonic() >= self._next_checkpoint:
-            self._next_checkpoint = monotonic() + self._checkpoint_seconds
+            self._next_checkpoint = monotonic() + self._checkpoint_seconds / 2  # what is younger waits for the next
             yield from self.write_early(self._checkpointed + 1)
             self._checkpointed = self._store.log_number
 
     def write_early(self, cut: int) -> Iterator[None]:
         """Seals the windows with samples that are only in WAL records before a number, to be written next."""
         waiting = set(self._early)
-        for interval, tables in self._tables.items():
+        for interval, tables in list(self._tables.items()):  # metrics may be added in a pause
             for table in tables:
                 for number in sorted(table.unstored):
                     is_held_back = min(table.windows[number].unstored.values(), default=cut) < cut

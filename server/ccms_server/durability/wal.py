@@ -244,6 +244,11 @@ class Wal:
             else:
                 self._unsynced.append(fd)
 
+    def end_only_segment(self) -> None:
+        """Ends the segment that is being written if there is no other: the one being written is never deleted."""
+        if self._fd is not None and len(self._segments) == 1:
+            self._leave_segment(self._segments[0])
+
     def _abandon_commit(self, fd: int, segment: Segment) -> None:
         """Removes what a failed commit wrote, and ends the segment."""
         try:

@@ -10,9 +10,9 @@ from typing import Final
 
 from ccms_server.config import ArchiveConfig, CheckpointFormat, CheckpointsConfig, Config
 from ccms_server.durability.directory import StoreDirectory, fsync_directory, make_directories, replacing
-from ccms_server.durability.opening import open_disk
 from ccms_server.legacy.files import LegacyFile, find_files
 from ccms_server.legacy.ledger import Ledger, State
+from ccms_server.opening import open_disk
 
 logger = logging.getLogger(__name__)
 

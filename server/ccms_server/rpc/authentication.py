@@ -12,9 +12,9 @@ from ccms_server.errors import MetricStoreError
 from ccms_server.rpc.errors import Context, errors_as_status
 
 _SERVICE: Final = DESCRIPTOR.services_by_name["MetricStoreService"].full_name
-_OPEN_SERVICES: Final = frozenset({health.SERVICE_NAME})
-"""What watches the server has no token."""
-_READ_SERVICES: Final = frozenset({reflection.SERVICE_NAME})
+_OPEN_METHOD: Final = f"/{health.SERVICE_NAME}/Check"
+"""What watches the server has no token. `Watch` is not open: calls that stay would take the place of others."""
+_READ_SERVICES: Final = frozenset({health.SERVICE_NAME, reflection.SERVICE_NAME})
 _ACCESS_BY_METHOD: Final = {
     f"/{_SERVICE}/Write": Access.WRITE,
     f"/{_SERVICE}/WriteLineProtocol": Access.WRITE,
@@ -24,9 +24,9 @@ _ACCESS_BY_METHOD: Final = {
 
 def access_of(method: str) -> Access | None:
     """What a call of `/package.Service/Method` is about to do; None: anyone may. What is unknown is for admins."""
-    service = method.removeprefix("/").partition("/")[0]
-    if service in _OPEN_SERVICES:
+    if method == _OPEN_METHOD:
         return None
+    service = method.removeprefix("/").partition("/")[0]
     return Access.READ if service in _READ_SERVICES else _ACCESS_BY_METHOD.get(method, Access.ADMIN)
 
 

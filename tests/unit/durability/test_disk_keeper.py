@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from helpers.durable import DurableStore
 
-from ccms_server.durability import block_job, disk_keeper, opening
+from ccms_server import opening
+from ccms_server.durability import block_job, disk_keeper
 from ccms_server.durability.block import Block
 from ccms_server.durability.catalogue import SERIES, Catalogue
 from ccms_server.durability.damage import DamageLog
@@ -191,20 +192,52 @@ def test_what_was_logged_an_interval_ago_is_written_to_blocks(tmp_path, clock):
     kept = Kept(tmp_path, interval="1h")
     kept.write("load", THREADS, minutes(0, 10))
     kept.durable.settle()
-    clock(3599.0)
+    clock(1799.0)
     kept.durable.settle()
     assert kept.files() == []
+    kept.write("slow", THREADS[:1], [ORIGIN])  # after it was looked what there was
     clock(1.0)
-    kept.write("slow", THREADS[:1], [ORIGIN])  # since the last time: not now
     kept.durable.settle()
     assert [path.parent.name for path in kept.files()] == ["60s"]
     kept.check()
-    clock(3600.0)
+    clock(1800.0)
     kept.durable.settle()
     assert {path.parent.name for path in kept.files()} == {"60s", "3600s"}
     kept.kill()
     kept.check()
     kept.close()
+
+
+def test_a_small_bound_for_the_wal_is_held_with_segments_of_the_usual_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_keeper, "WAL_BYTES_LEAST", 1000)
+    kept = Kept(tmp_path, segment_bytes=1 << 24, **{"max-wal-size": 5000})
+    largest = 0
+    for second in range(2000):
+        kept.write("fast", THREADS[:2], [ORIGIN + second])
+        if second % 20 == 0:
+            kept.maintain()
+            kept.keeper.wait()
+            largest = max(largest, kept.wal.bytes)
+    assert 5000 < largest < 2 * 5000
+    kept.kill()
+    kept.check()
+    kept.close()
+
+
+@pytest.mark.parametrize("pauses", range(6))
+def test_a_metric_of_a_new_interval_can_be_added_in_any_pause_of_maintenance(kept, pauses):
+    for metric, step in (("load", 60), ("slow", 3600), ("fast", 1)):
+        kept.write(metric, THREADS[:2], [ORIGIN + step * at for at in range(0, 600, 50)])
+    kept.keeper._wal_bytes = 1
+    maintenance = kept.keeper.maintain(ORIGIN + 10_000)
+    for _ in range(pauses):
+        next(maintenance, None)
+    kept.keeper.configure([Metric("new", 7)])
+    for _ in maintenance:
+        pass
+    kept.keeper._wal_bytes = 1 << 30
+    kept.write("new", THREADS[:1], [ORIGIN])
+    assert kept.durable.samples("new", THREADS[0]) == {ORIGIN: kept.value - 1}
 
 
 def test_the_wal_may_grow_with_the_hosts_up_to_its_bound(tmp_path, monkeypatch):

@@ -50,6 +50,17 @@ def test_without_series_there_is_no_level(chunks):
     assert dump(chunks) == {"data": {}}
 
 
+def test_a_level_follows_a_metric_of_its_name():
+    extents = [SeriesExtent(path, "load", 100, 1, 60) for path in (("a", "n"), ("a", "n", "load"), ("a", "o"))]
+    encoder = DumpEncoder()
+    text = encoder.encode(extents) + encoder.finish()
+    metric = ("load", [list(ONE[0].items())])
+    level = ("load", [metric])
+    everything = [("data", [("a", [("n", [metric, level]), ("o", [metric])])])]
+    assert json.loads(text, object_pairs_hook=list) == everything
+    assert json.loads(text)["data"]["a"]["n"] == {"load": {"load": ONE}}
+
+
 def test_what_is_selected_is_left_out():
     assert dump([EXTENTS[:5]], depth=1) == {"data": {"n1": TREE["alpha"]["n1"]}}
     assert dump([EXTENTS[:5]], depth=2) == {"data": TREE["alpha"]["n1"]}
