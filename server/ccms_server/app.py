@@ -90,6 +90,7 @@ async def run(
         ConfigError: A file that the configuration names cannot be used.
         ExceptionGroup: A part of the server failed.
     """
+    check_credentials(config.nats, config.layout)
     stop, hung_up = stop or asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.enter_context(_ending(stop))
@@ -108,7 +109,7 @@ async def run(
             warm_up()  # machine code that is not there yet is kept where this user may write
             keep_no_more()
             drop_privileges(config.user, config.group)
-        check_credentials(config.nats, config.layout)  # as the user who will read them at every connection
+            check_credentials(config.nats, config.layout)  # as the user who will read them at every connection
         used_nodes = _used_nodes(config, clock)
         kept_from = {} if used_nodes is None else {"kept_from": used_nodes.kept_from}
         service = stack.enter_context(MetricService.create(config, clock, **kept_from))

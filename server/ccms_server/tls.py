@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Self
 
 import grpc
@@ -19,7 +18,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from ccms_server.errors import ConfigError, reason_of
+from ccms_server.errors import ConfigError
+from ccms_server.pem_files import FileState, check_private_key, file_state, load_authorities, load_pair, read_file
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +28,6 @@ CHECK_SECONDS: Final = 2.0
 DAY_SECONDS: Final = 86_400
 EXPIRY_NOTICE_DAYS: Final = 14
 """A certificate that expires so soon is warned of, once a day."""
-
-FileState = tuple[int, ...] | None
-"""What changes when a file is replaced, written or made readable; None: there is no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +126,10 @@ class Certificates:
             logger.info("serving the certificate in %s as it is now", self._cert_file)
 
     def _load(self) -> _Pair:
-        cert, key = _read("https-cert-file", self._cert_file), _read("https-key-file", self._key_file)
-        authorities = _read("client-ca-file", self._client_ca_file) if self._client_ca_file else None
+        cert, key = read_file("https-cert-file", self._cert_file), read_file("https-key-file", self._key_file)
+        authorities = read_file("client-ca-file", self._client_ca_file) if self._client_ca_file else None
         certificate = _certificate(cert, self._cert_file)
-        _check_key(key, self._key_file)
+        check_private_key("https-key-file", self._key_file, key)
         return _Pair(
             self._make_context(),
             grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=authorities),
@@ -145,22 +142,14 @@ class Certificates:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
-        try:
-            context.load_cert_chain(self._cert_file, self._key_file, password="")
-        except OSError as error:
-            rule = f"is not the key of the certificate in {self._cert_file}, or cannot be used: {_tls_reason(error)}"
-            raise ConfigError("https-key-file", self._key_file, rule) from None
+        load_pair(context, self._cert_file, "https-key-file", self._key_file)
         if self._client_ca_file:
-            try:
-                context.load_verify_locations(self._client_ca_file)
-            except OSError as error:
-                rule = f"must hold certificates in PEM form: {_tls_reason(error)}"
-                raise ConfigError("client-ca-file", self._client_ca_file, rule) from None
+            load_authorities(context, "client-ca-file", self._client_ca_file)
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 
     def _state(self) -> tuple[FileState, ...]:
-        return tuple(map(_file_state, (self._cert_file, self._key_file, self._client_ca_file)))
+        return tuple(map(file_state, (self._cert_file, self._key_file, self._client_ca_file)))
 
     def _warn_of_expiry(self) -> None:
         now = self._clock()
@@ -192,13 +181,6 @@ class _ContextOfTheMoment(ssl.SSLContext):
         return self._of_the_moment().wrap_bio(*args, **kwargs)
 
 
-def _read(key: str, path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(key, path, f"cannot be read: {error.strerror}") from None
-
-
 def _certificate(cert: bytes, path: str) -> x509.Certificate:
     """The server's own certificate, which comes before those that vouch for it."""
     try:
@@ -214,23 +196,3 @@ def _certificate(cert: bytes, path: str) -> x509.Certificate:
         rule = "must be of an RSA key, or of an ECDSA key on P-256 or P-384: gRPC clients know no other"
         raise ConfigError("https-cert-file", path, rule)
     return certificate
-
-
-def _check_key(key: bytes, path: str) -> None:
-    if b"PRIVATE KEY-----" not in key:
-        raise ConfigError("https-key-file", path, "must hold a private key in PEM form")
-    if b"ENCRYPTED" in key:
-        raise ConfigError("https-key-file", path, "must hold a key without a passphrase: nobody is there to enter it")
-
-
-def _tls_reason(error: OSError) -> str:
-    """The library's words without its file and line numbers."""
-    return (error.reason if isinstance(error, ssl.SSLError) else None) or reason_of(error)
-
-
-def _file_state(path: str) -> FileState:
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

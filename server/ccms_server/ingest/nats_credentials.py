@@ -7,22 +7,17 @@ then is a failed attempt like any other.
 import base64
 import ssl
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 import nats.errors
 import nkeys
 
 from ccms_server.config import NatsConfig
-
-CREDENTIALS_BYTES_MAX: Final = 1 << 20
-"""Largest file that is read; a user's JWT has some kilobytes."""
+from ccms_server.errors import ConfigError
+from ccms_server.pem_files import FileState, check_private_key, file_state, load_authorities, load_pair, read_file
 
 _JWT_MARKER: Final = b"BEGIN NATS USER JWT"
 _SEED_MARKER: Final = b"BEGIN USER NKEY SEED"
-
-FileState = tuple[int, ...] | None
-"""What changes when a file is replaced or written; None: there is no file."""
 
 
 class UnusableFileError(nats.errors.Error):
@@ -39,6 +34,11 @@ class UnusableFileError(nats.errors.Error):
         self.key = key
         self.path = path
         self.rule = rule
+
+    @classmethod
+    def of(cls, error: ConfigError) -> "UnusableFileError":
+        """The same for nats-py."""
+        return cls(error.key, str(error.value), error.rule)
 
 
 class UserCredentials:
@@ -82,7 +82,10 @@ class UserCredentials:
 
     def _after(self, marker: bytes) -> bytes:
         """The line after the one that holds a marker."""
-        lines = _read("creds-file-path", self._path).splitlines()
+        try:
+            lines = read_file("creds-file-path", self._path).splitlines()
+        except ConfigError as error:
+            raise UnusableFileError.of(error) from None
         for line, after in pairwise(lines):
             if marker in line:
                 return after.strip()
@@ -112,7 +115,7 @@ class TlsFiles:
         Raises:
             UnusableFileError: A file cannot be used.
         """
-        state = tuple(map(_file_state, (self._ca_file, self._cert_file, self._key_file)))
+        state = tuple(map(file_state, (self._ca_file, self._cert_file, self._key_file)))
         if self._context is None or state != self._context_state:
             self._context, self._context_state = self._make_context(), state
         return self._context
@@ -129,49 +132,19 @@ class TlsFiles:
     def _make_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if self._ca_file:
-            _read("tls-ca-file", self._ca_file)
-            try:
-                context.load_verify_locations(self._ca_file)
-            except OSError:
-                raise UnusableFileError("tls-ca-file", self._ca_file, "must hold certificates in PEM form") from None
-        else:
-            context.load_default_certs()
-        if self._cert_file:
-            self._load_certificate(context)
+        try:
+            if self._ca_file:
+                load_authorities(context, "tls-ca-file", self._ca_file)
+            else:
+                context.load_default_certs()
+            if self._cert_file:
+                self._load_certificate(context)
+        except ConfigError as error:
+            raise UnusableFileError.of(error) from None
         return context
 
     def _load_certificate(self, context: ssl.SSLContext) -> None:
-        if b"BEGIN CERTIFICATE-----" not in _read("tls-cert-file", self._cert_file):
-            raise UnusableFileError("tls-cert-file", self._cert_file, "must hold a certificate in PEM form")
-        key = _read("tls-key-file", self._key_file)
-        if b"PRIVATE KEY-----" not in key:
-            raise UnusableFileError("tls-key-file", self._key_file, "must hold a private key in PEM form")
-        if b"ENCRYPTED" in key:
-            rule = "must hold a key without a passphrase: nobody is there to enter it"
-            raise UnusableFileError("tls-key-file", self._key_file, rule)
-        try:
-            context.load_cert_chain(self._cert_file, self._key_file, password="")
-        except OSError as error:
-            reason = getattr(error, "reason", None) or error.strerror
-            rule = f"is not the key of the certificate in {self._cert_file}, or cannot be used: {reason}"
-            raise UnusableFileError("tls-key-file", self._key_file, rule) from None
-
-
-def _read(key: str, path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(CREDENTIALS_BYTES_MAX + 1)
-    except OSError as error:
-        raise UnusableFileError(key, path, f"cannot be read: {error.strerror}") from None
-    if len(content) > CREDENTIALS_BYTES_MAX:
-        raise UnusableFileError(key, path, f"is larger than {CREDENTIALS_BYTES_MAX:,} bytes")
-    return content
-
-
-def _file_state(path: str) -> FileState:
-    try:
-        found = Path(path).stat() if path else None
-    except OSError:
-        return None
-    return found and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if b"BEGIN CERTIFICATE-----" not in read_file("tls-cert-file", self._cert_file):
+            raise ConfigError("tls-cert-file", self._cert_file, "must hold a certificate in PEM form")
+        check_private_key("tls-key-file", self._key_file, read_file("tls-key-file", self._key_file))
+        load_pair(context, self._cert_file, "tls-key-file", self._key_file)
