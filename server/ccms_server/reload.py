@@ -95,6 +95,8 @@ class Reloader:
         if self._certificates is not None:
             self._certificates.reload()
         try:
+            if not self._path.is_file():  # a pipe, for one, would be waited for
+                raise ConfigError(str(self._path), None, "is no file")
             new = await asyncio.to_thread(load_config, self._path)
             changed = changed_metrics(self._running.metrics, new.metrics)
             await self._service.configure(changed)

@@ -17,6 +17,7 @@ from helpers.legacy import (
     level,
     metric,
     put_file,
+    snapshot_bytes,
     wal_record,
     written_samples,
 )
@@ -289,7 +290,19 @@ def test_absurd_times_in_old_files_do_not_end_the_chain(directory):
     store.write_all([("load", ("c", "a"), [START + 60], [2.0])])
     store.write_checkpoints(START + HOUR)
     [path] = [path for path in directory.glob("c/a/*.json") if len(path.stem) == 10]
-    assert json.loads(path.read_bytes())["metrics"]["load"] == metric([2.0], START + 60)
+    assert json.loads(path.read_bytes())["metrics"]["load"] == metric([1.0, 2.0], START)
+    store.close()
+
+
+def test_what_only_release_1_5_can_read_is_written_all_the_same(directory):
+    put_file(directory, f"c/a/{START}.bin", snapshot_bytes(level({"load": [1.0, 2.0]})))
+    put_file(directory, "c/a/current.wal", WAL_HEAD + wal_record(START + 120, "load", value=3.0))
+    put_file(directory, f"c/b/{START}.json", json_bytes(level({"load": [4.0, 5.0]})))
+    store = opened(directory, now=START + HOUR)
+    store.write_checkpoints(START + HOUR)
+    [path] = directory.glob("c/a/*.json")
+    assert json.loads(path.read_bytes())["metrics"]["load"] == metric([1.0, 2.0, 3.0], START)
+    assert [path.name for path in directory.glob("c/b/*")] == [f"{START}.json"]
     store.close()
 
 

@@ -1,6 +1,7 @@
 """What a server takes over from its file when it reads it again, and what it says of the rest."""
 
 import json
+import os
 from dataclasses import fields
 
 import pytest
@@ -98,7 +99,18 @@ async def test_a_file_that_is_gone_changes_nothing(reloader, taken, caplog):
     reloader._path.unlink()
     await reloader.reload()
     assert (taken.metrics, taken.keys) == ([], [])
-    assert "cannot be read" in caplog.text
+    assert "is no file" in caplog.text
+
+
+async def test_a_pipe_is_not_waited_for(reloader, taken, caplog):
+    reloader._path.unlink()
+    os.mkfifo(reloader._path)
+    await reloader.reload()
+    assert "is no file" in caplog.text
+    reloader._path.unlink()
+    reloader._path.write_text(config_text(metrics=LOAD | {"power": {"frequency": 10}}))
+    await reloader.reload()
+    assert taken.metrics == [[Metric("power", 10)]]
 
 
 async def test_a_server_that_is_stopping_takes_nothing_over(reloader, taken, caplog):

@@ -42,6 +42,8 @@ SILENCE_SECONDS: Final = 60
 """A client that is reconnecting and tells nothing of its attempts for so long has ended them."""
 PING_SECONDS: Final = 20
 """A connection that answers neither of two pings is given up."""
+CANCEL_SECONDS: Final = 1
+"""Pause before a connection that goes on in spite of it is told again to end."""
 DRAIN_SECONDS: Final = 10
 """Time for what was received to reach the writer's queue at the end."""
 
@@ -327,8 +329,10 @@ async def subscribed(
             yield subscribers
         finally:
             await asyncio.gather(*(subscriber.drain() for subscriber in subscribers))
-            for task in running:
-                task.cancel()
+            while pending := [task for task in running if not task.done()]:
+                for task in pending:
+                    task.cancel()
+                await asyncio.wait(pending, timeout=CANCEL_SECONDS)  # what nats-py awaits may swallow a cancellation
 
 
 async def _until_answered(client: Client) -> None:

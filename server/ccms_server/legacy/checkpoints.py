@@ -98,8 +98,7 @@ class JsonCheckpoints:
             self._tell(failures)
             self._ledger.note_written(now)
             self._ledger.save()
-            if n_files:
-                logger.info("wrote %s JSON checkpoints in %.1f s", f"{n_files:,}", monotonic() - begin)
+            logger.info("wrote %s JSON checkpoints in %.1f s", f"{n_files:,}", monotonic() - begin)
 
     def _tell(self, failures: list[str]) -> None:
         """Logs what the disk refused, unless it did so last time."""
@@ -132,7 +131,8 @@ class JsonCheckpoints:
             OSError: The disk refuses.
         """
         n_files = 0
-        end = max([oldest, *(entry.end for entry in host.entries.values())])
+        # What only release 1.5 can read, its snapshots and WAL, is written all the same.
+        end = max([oldest, *(entry.end for key, entry in host.entries.items() if key.endswith(Kind.JSON))])
         for key, entry in host.entries.items():
             # The newest one always: it may have been written when its span was not over.
             may_have_news = entry.end > since - self._span or entry.end == end

@@ -156,7 +156,7 @@ class LegacyImport:
             except _StuckError as error:
                 logger.error("the import is given up: %s; it is taken up again at the next start", error)
                 return
-        self._summarise(len(todo), progress.seconds)
+        self._summarise(len(todo), progress.seconds, found)
 
     # --- files
 
@@ -253,7 +253,7 @@ class LegacyImport:
             except DiskUnavailableError as error:
                 if not until:
                     until = monotonic() + PATIENCE_SECONDS
-                    logger.info("the import waits for the disk: %s", error.reason)
+                    logger.warning("the import waits for the disk, and requests with it: %s", error.reason)
                 if monotonic() >= until and self._keeper.is_idle:
                     raise _StuckError(error.reason) from error
                 yield from self._keeper.maintain(-ALWAYS)  # which may be what makes room
@@ -284,7 +284,7 @@ class LegacyImport:
         self._ledger.save()
         yield
 
-    def _summarise(self, n_files: int, seconds: float) -> None:
+    def _summarise(self, n_files: int, seconds: float, found: Found) -> None:
         skipped = [f"{count:,} {_REASONS[reason]}" for reason, count in sorted(self.skipped.items()) if count]
         logger.info(
             "imported %s files of %s hosts in %.1f s: %s samples of %s series%s",
@@ -295,6 +295,12 @@ class LegacyImport:
             f"{int(self._is_filled.sum()):,}",
             f"; skipped samples: {', '.join(skipped)}" if skipped else "",
         )
+        if self._unreadable or found.unreadable:
+            logger.warning(
+                "%s files and %s folders could not be read; they are imported at a later start",
+                f"{len(self._unreadable):,}",
+                f"{len(found.unreadable):,}",
+            )
         if self._unknown:
             names = ", ".join(f"{name[:64]!r} {count:,}" for name, count in self._unknown.most_common())
             logger.warning("samples of metrics that are not configured were skipped: %s", names)
