@@ -1,8 +1,8 @@
 """What a running server takes over from its configuration file when it is told to read it again.
 
-Metrics that are new, rules to aggregate by, tokens and users take effect at once, and certificates are read again. All
-else waits for the next start, and is named. A file that breaks a rule, or gives a metric another interval, changes
-nothing at all.
+Metrics that are new, rules to aggregate by, another key for tokens, and users take effect at once, and certificates are
+read again. All else waits for the next start, and is named. A file that breaks a rule, or gives a metric another
+interval, changes nothing at all.
 """
 
 import asyncio
@@ -103,12 +103,12 @@ class Reloader:
         except MetricStoreError as error:
             logger.error("the configuration was read again and refused, nothing of it was changed: %s", error)
             return
-        self._guard.reconfigure(new.jwt_public_key, new.auth)
         waiting = waiting_parts(self._running, new)
+        # A key that got lost in editing must not open the server to everybody.
+        public_key = new.jwt_public_key or self._running.jwt_public_key
+        self._guard.reconfigure(public_key, new.auth)
         merged = {metric.name: metric for metric in (*self._running.metrics, *changed)}
-        self._running = replace(
-            self._running, metrics=tuple(merged.values()), jwt_public_key=new.jwt_public_key, auth=new.auth
-        )
+        self._running = replace(self._running, metrics=tuple(merged.values()), jwt_public_key=public_key, auth=new.auth)
         for sentence in inactive_features(new):
             logger.warning("%s", sentence)
         warn_of_exposure(self._running, self._endpoints)
@@ -148,4 +148,6 @@ def waiting_parts(running: Config, new: Config) -> list[str]:
         for field in fields(HttpApiConfig)
         if getattr(running.http_api, field.name) != getattr(new.http_api, field.name)
     ]
+    if running.jwt_public_key and not new.jwt_public_key:
+        removed.append(f"{named('jwt-public-key')} (removed)")
     return [*removed, *rest, *differing]

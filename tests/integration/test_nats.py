@@ -12,7 +12,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from helpers.nats import all_connected, delivered, entry, nats_server, publisher
 from helpers.server import server_inside
-from helpers.waiting import eventually
+from helpers.waiting import DEADLINE_SECONDS, eventually
 
 from ccms_client import SeriesQuery
 from ccms_server.config import NatsConfig, NatsSubscription
@@ -325,3 +325,21 @@ async def test_a_message_that_a_defect_loses_is_counted(caplog):
         await client.publish("updates", b"x")
         await eventually(lambda: sink.counters.dropped == 1, "the loss")
     assert "nats[0]: a message could not be handed over" in caplog.text
+
+
+async def test_a_connection_that_swallows_being_cancelled_does_not_hold_up_the_end(monkeypatch):
+    cancelled = []
+
+    async def stubborn(self):
+        while len(cancelled) < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(self)
+
+    monkeypatch.setattr(ingest, "CANCEL_SECONDS", 0.01)
+    monkeypatch.setattr(ingest.NatsSubscriber, "run", stubborn)
+    configs = [NatsConfig(address="nats://127.0.0.1:9", subscriptions=(NatsSubscription(subscribe_to="x"),))]
+    async with asyncio.timeout(DEADLINE_SECONDS), subscribed(configs, BusySink(), set_health):
+        await asyncio.sleep(0)
+    assert len(cancelled) == 2

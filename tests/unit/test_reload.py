@@ -67,13 +67,20 @@ async def test_keys_roles_and_certificates_are_taken_over(reloader, taken):
     assert taken.loads == 1
 
 
-async def test_a_key_that_is_gone_is_told_of(reloader, caplog):
-    reloader._path.write_text(config_text(metrics=LOAD, **{"jwt-public-key": KEY}))
-    await reloader.reload()
-    assert "ANYONE" not in caplog.text
-    reloader._path.write_text(config_text(metrics=LOAD))
+async def test_who_can_reach_the_server_is_told_again(reloader, caplog):
+    reloader._path.write_text(config_text(metrics=LOAD | {"power": {"frequency": 10}}))
     await reloader.reload()
     assert "ANYONE who can reach 10.0.0.1:8082" in caplog.text
+
+
+async def test_without_a_restart_no_file_opens_the_server_to_everybody(reloader, taken, caplog):
+    reloader._path.write_text(config_text(metrics=LOAD, **{"jwt-public-key": KEY}))
+    await reloader.reload()
+    reloader._path.write_text(config_text(metrics=LOAD))
+    await reloader.reload()
+    assert [key for key, _ in taken.keys] == [KEY, KEY]
+    assert "at the next start: jwt-public-key (removed)" in caplog.text
+    assert "ANYONE" not in caplog.text
 
 
 @pytest.mark.parametrize(
