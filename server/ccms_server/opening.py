@@ -13,6 +13,7 @@ from ccms_server.durability.directory import StoreDirectory, make_directories
 from ccms_server.durability.disk_keeper import DiskKeeper
 from ccms_server.durability.recovery import Recovery
 from ccms_server.durability.wal import Wal
+from ccms_server.durability.wal_bounds import WalBounds
 from ccms_server.errors import reason_of
 from ccms_server.legacy.zip_archive import ZipArchive
 from ccms_server.store.metric import Metric
@@ -71,9 +72,13 @@ def open_disk(
         damage,
         recovery.blocks,
         recovery.outdated,
-        wal_bytes=checkpoints.wal_bytes,
-        wal_bytes_per_host=checkpoints.wal_bytes_per_host,
-        checkpoint_seconds=checkpoints.interval,
+        bounds=WalBounds(
+            store,
+            wal,
+            n_bytes=checkpoints.wal_bytes,
+            bytes_per_host=checkpoints.wal_bytes_per_host,
+            seconds=checkpoints.interval,
+        ),
         memory_cap_bytes=config.memory_cap_bytes,
         archive=archive,
     )

@@ -26,6 +26,7 @@ from ccms_server.durability.directory import StoreDirectory, fsync_directory
 from ccms_server.durability.sample_codec import DROPPED, FLOORS, SAMPLES, encode, encode_dropped, encode_floors
 from ccms_server.durability.state import COLUMNS, SeriesState, save_state
 from ccms_server.durability.wal import Wal
+from ccms_server.durability.wal_bounds import WalBounds
 from ccms_server.errors import DiskUnavailableError, reason_of
 from ccms_server.store.append import Placement
 from ccms_server.store.metric import Metric
@@ -43,9 +44,6 @@ CAP_INTERVAL_SECONDS: Final = 60.0
 WINDOWS_AT_ONCE_MAX: Final = 64
 TILES_AT_ONCE_MAX: Final = 4096
 """New tiles in blocks that are written in one piece of work, but for the last one: adopting them holds up samples."""
-
-WAL_BYTES_LEAST: Final = 1 << 20
-"""The WAL may always grow so far."""
 
 BLOCKS_TROUBLE: Final = "blocks cannot be written"
 CUT_TROUBLE: Final = "the WAL cannot be cut"
@@ -71,9 +69,7 @@ class DiskKeeper:
         blocks: dict[tuple[int, int], Block],
         outdated: list[Path],
         *,
-        wal_bytes: int,
-        wal_bytes_per_host: int,
-        checkpoint_seconds: int,
+        bounds: WalBounds,
         memory_cap_bytes: int,
         archive: Archive | None,
     ) -> None:
@@ -87,9 +83,7 @@ class DiskKeeper:
             damage: Is told of damage that is found.
             blocks: Those that are found by the recovery.
             outdated: Files of blocks to delete, found by the recovery.
-            wal_bytes: Size of the WAL beyond which open windows are written out early.
-            wal_bytes_per_host: The same for each host; the smaller of both counts. 0: no such bound.
-            checkpoint_seconds: Time after which open windows are written out early; 0: no such bound.
+            bounds: How far the WAL may grow.
             memory_cap_bytes: Resident memory beyond which windows are sealed early and maps given back; 0: no such cap.
             archive: Takes windows before they are dropped; None: they are just dropped.
         """
@@ -100,11 +94,7 @@ class DiskKeeper:
         self._directory = directory
         self._catalogue = catalogue
         self._wal = wal
-        self._wal_bytes = wal_bytes
-        self._wal_bytes_per_host = wal_bytes_per_host
-        self._checkpoint_seconds = checkpoint_seconds
-        self._next_checkpoint = monotonic() + checkpoint_seconds / 2
-        self._checkpointed: int | None = None  # the last record when windows were last written early for their age
+        self._bounds = bounds
         self._memory_cap_bytes = memory_cap_bytes
         self._archive = archive
         self._tables: dict[int, list[MetricTable]] = {}
@@ -195,7 +185,7 @@ class DiskKeeper:
 
     def _log(self, kind: int, payload: bytes) -> int:
         """Appends to the WAL; returns the number of the record."""
-        if self._wal.bytes > 2 * self._wal_bytes_max:
+        if self._bounds.is_exceeded:
             reasons = [f"{what} ({why})" for what, why in self._trouble.items()] or ["blocks are written too slowly"]
             raise DiskUnavailableError(f"the WAL has grown to {self._wal.bytes:,} bytes: {'; '.join(reasons)}")
         try:
@@ -286,24 +276,10 @@ class DiskKeeper:
         else:
             self._forget_trouble("blocks past the retention cannot be deleted")
 
-    @property
-    def _wal_bytes_max(self) -> int:
-        if not self._wal_bytes_per_host:
-            return self._wal_bytes
-        n_hosts = sum(len(cluster.children) for cluster in self._store.tree.root.children.values())
-        return min(self._wal_bytes, max(self._wal_bytes_per_host * n_hosts, WAL_BYTES_LEAST))
-
     def _shorten_wal(self) -> Iterator[None]:
         """Lets the older part of a WAL that has grown too large, or old, become unnecessary."""
-        if self._wal.bytes > self._wal_bytes_max:
-            self._wal.end_only_segment()
-            yield from self.write_early(self._wal.middle)
-        if self._checkpointed is None:  # what was recovered is as old as what comes first
-            self._checkpointed = self._store.log_number
-        elif self._checkpoint_seconds and monotonic() >= self._next_checkpoint:
-            self._next_checkpoint = monotonic() + self._checkpoint_seconds / 2  # what is younger waits for the next
-            yield from self.write_early(self._checkpointed + 1)
-            self._checkpointed = self._store.log_number
+        for cut in self._bounds.cuts():
+            yield from self.write_early(cut)
 
     def write_early(self, cut: int) -> Iterator[None]:
         """Seals the windows with samples that are only in WAL records before a number, to be written next."""
@@ -381,8 +357,7 @@ class DiskKeeper:
         if self._running is not None:
             return
         ready = self._ready() if self._is_due(BLOCKS_TROUBLE) else []
-        is_urgent = self._wal.bytes > self._wal_bytes_max // 2
-        if (is_urgent or not ready) and self._is_due(CUT_TROUBLE) and self._can_cut_wal():
+        if (self._bounds.is_cut_urgent or not ready) and self._is_due(CUT_TROUBLE) and self._can_cut_wal():
             self._cut_wal()
         elif ready:
             jobs: list[BlockJob] = []

@@ -10,7 +10,7 @@ import pytest
 from helpers.durable import DurableStore
 
 from ccms_server import opening
-from ccms_server.durability import block_job, disk_keeper
+from ccms_server.durability import block_job, disk_keeper, wal_bounds
 from ccms_server.durability.block import Block
 from ccms_server.durability.catalogue import SERIES, Catalogue
 from ccms_server.durability.damage import DamageLog
@@ -99,7 +99,8 @@ def kept(tmp_path):
 def clock(monkeypatch):
     """Lets pauses of the keeper pass."""
     now = [1e6]
-    monkeypatch.setattr(disk_keeper, "monotonic", lambda: now[0])
+    for module in (disk_keeper, wal_bounds):
+        monkeypatch.setattr(module, "monotonic", lambda: now[0])
 
     def advance(seconds):
         now[0] += seconds
@@ -168,7 +169,7 @@ def test_a_window_that_is_opened_again_while_its_block_is_written_stays_in_the_l
 
 
 def test_a_slow_metric_does_not_hold_back_the_wal(kept):
-    kept.keeper._wal_bytes = 20_000
+    kept.keeper._bounds._bytes = 20_000
     largest, rng = 0, np.random.default_rng(1)
     hosts = [("c", f"n{host}") for host in range(20)]
     for hour in range(40):
@@ -209,7 +210,7 @@ def test_what_was_logged_an_interval_ago_is_written_to_blocks(tmp_path, clock):
 
 
 def test_a_small_bound_for_the_wal_is_held_with_segments_of_the_usual_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(disk_keeper, "WAL_BYTES_LEAST", 1000)
+    monkeypatch.setattr(wal_bounds, "BYTES_LEAST", 1000)
     kept = Kept(tmp_path, segment_bytes=1 << 24, **{"max-wal-size": 5000})
     largest = 0
     for second in range(2000):
@@ -228,25 +229,25 @@ def test_a_small_bound_for_the_wal_is_held_with_segments_of_the_usual_size(tmp_p
 def test_a_metric_of_a_new_interval_can_be_added_in_any_pause_of_maintenance(kept, pauses):
     for metric, step in (("load", 60), ("slow", 3600), ("fast", 1)):
         kept.write(metric, THREADS[:2], [ORIGIN + step * at for at in range(0, 600, 50)])
-    kept.keeper._wal_bytes = 1
+    kept.keeper._bounds._bytes = 1
     maintenance = kept.keeper.maintain(ORIGIN + 10_000)
     for _ in range(pauses):
         next(maintenance, None)
     kept.keeper.configure([Metric("new", 7)])
     for _ in maintenance:
         pass
-    kept.keeper._wal_bytes = 1 << 30
+    kept.keeper._bounds._bytes = 1 << 30
     kept.write("new", THREADS[:1], [ORIGIN])
     assert kept.durable.samples("new", THREADS[0]) == {ORIGIN: kept.value - 1}
 
 
 def test_the_wal_may_grow_with_the_hosts_up_to_its_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(disk_keeper, "WAL_BYTES_LEAST", 1000)
+    monkeypatch.setattr(wal_bounds, "BYTES_LEAST", 1000)
     kept = Kept(tmp_path, **{"max-wal-size": 2500})
-    assert kept.keeper._wal_bytes_max == 1000
+    assert kept.keeper._bounds.bytes_max == 1000
     hosts = [("c", "n0"), ("c", "n1"), ("d", "n0")]
     kept.write("fast", hosts, [ORIGIN])
-    assert kept.keeper._wal_bytes_max == 7500
+    assert kept.keeper._bounds.bytes_max == 7500
     largest = 0
     for second in range(1, 2000):
         kept.write("fast", hosts, [ORIGIN + second])
@@ -255,8 +256,8 @@ def test_the_wal_may_grow_with_the_hosts_up_to_its_bound(tmp_path, monkeypatch):
             kept.keeper.wait()
             largest = max(largest, kept.wal.bytes)
     assert 2500 < largest < 2 * 7500
-    kept.keeper._wal_bytes = 6000
-    assert kept.keeper._wal_bytes_max == 6000
+    kept.keeper._bounds._bytes = 6000
+    assert kept.keeper._bounds.bytes_max == 6000
     kept.kill()
     kept.check()
     kept.close()
@@ -663,7 +664,7 @@ def test_files_that_cannot_be_deleted_are_deleted_later(kept, monkeypatch, caplo
 
 
 def test_a_wal_that_grows_without_end_refuses_samples_and_says_why(kept, monkeypatch, clock):
-    kept.keeper._wal_bytes = 5000
+    kept.keeper._bounds._bytes = 5000
     with monkeypatch.context() as patch:
         patch.setattr(block_job, "write_block", refusing())
         reason = r"blocks cannot be written \(No space left on device\)"
