@@ -22,7 +22,7 @@ _SCHEMES: Final = {
         "scheme": "bearer",
         "bearerFormat": "JWT",
         "description": "A JSON web token, signed with EdDSA. To free and to dump, one that names roles must name "
-        "`ROLE_ADMIN` or `ROLE_API`.",
+        "one of `ROLE_ADMIN`, `ROLE_API`, `admin` and `api`.",
     },
     "Basic": {"type": "http", "scheme": "basic", "description": "A user of the configuration, who may write only."},
 }

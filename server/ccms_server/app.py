@@ -20,7 +20,6 @@ from typing import Final
 from grpc import aio
 
 import ccms_gateway
-from ccms_gateway.dump_json import write_dump
 from ccms_server.auth import Guard
 from ccms_server.config import Config, HttpApiConfig, split_address
 from ccms_server.errors import reason_of
@@ -189,7 +188,7 @@ async def _dump(path: Path, service: MetricService) -> None:
     if not service.was_up:
         return
     try:
-        await asyncio.to_thread(write_dump, path, series_extents(service.store, ()))
+        await asyncio.to_thread(ccms_gateway.write_dump, path, series_extents(service.store, ()))
     except OSError as error:
         logger.error("`dump-to-file` cannot be written: %s", reason_of(error))
     else:

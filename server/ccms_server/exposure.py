@@ -1,4 +1,4 @@
-"""Telling the operator at start who can reach the server, and what they may do there."""
+"""Telling the operator, at start and after each reload, who can reach the server, and what they may do there."""
 
 import logging
 from collections.abc import Sequence

@@ -237,12 +237,15 @@ async def test_messages_that_are_refused_are_counted():
     async with (
         nats_server() as broker,
         publisher(broker) as client,
-        subscribed([config_of(broker)], sink, set_health),
+        subscribed([config_of(broker)], sink, set_health) as [subscriber],
     ):
-        await eventually(lambda: client.is_connected, "a connection")
-        while not sink.counters.dropped:  # until the subscription is made, messages go nowhere
+        await eventually(lambda: subscriber.serving, "the subscription")
+        for _ in range(3):
             await client.publish("updates", b"x")
-            await delivered(client)
+        await eventually(lambda: sink.counters.dropped, "a refused message")
+        await eventually(lambda: subscriber.counters.dropped == 3, "all refused messages")
+        assert sink.counters.dropped == 3
+        assert subscriber.counters.messages == 0
 
 
 GREETINGS = [

@@ -67,6 +67,8 @@ async def arrives(server, broker, authority, client_certificate=None, **options)
     async with publisher(broker, tls=context, **options) as client:
         await client.publish("updates", LINE)
     await eventually(lambda: server.service.counters.stored == 1, "the published line")
+    assert server.nats[0].counters.messages == 1
+    assert server.nats[0].counters.dropped == 0
 
 
 @pytest.mark.parametrize("scheme", ["nats", "tls"])
