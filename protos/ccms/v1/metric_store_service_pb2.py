@@ -25,35 +25,53 @@ _sym_db = _symbol_database.Default()
 from ccms.v1 import sample_pb2 as ccms_dot_v1_dot_sample__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ccms/v1/metric_store_service.proto\x12\x07\x63\x63ms.v1\x1a\x14\x63\x63ms/v1/sample.proto\"6\n\x0cWriteRequest\x12&\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x15.ccms.v1.SampleColumn\"7\n\rWriteResponse\x12&\n\x07summary\x18\x01 \x01(\x0b\x32\x15.ccms.v1.WriteSummary\"D\n\x18WriteLineProtocolRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x17\n\x0f\x64\x65\x66\x61ult_cluster\x18\x02 \x01(\t\"C\n\x19WriteLineProtocolResponse\x12&\n\x07summary\x18\x01 \x01(\x0b\x32\x15.ccms.v1.WriteSummary\"\xbb\x01\n\x0cQueryRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x15\n\rstart_seconds\x18\x02 \x01(\x03\x12\x13\n\x0b\x65nd_seconds\x18\x03 \x01(\x03\x12%\n\x07queries\x18\x04 \x03(\x0b\x32\x14.ccms.v1.SeriesQuery\x12\x19\n\x11\x61ll_hosts_metrics\x18\x05 \x03(\t\x12\x13\n\x0bomit_values\x18\x06 \x01(\x08\x12\x17\n\x0fomit_statistics\x18\x07 \x01(\x08\"\xb2\x01\n\x0bSeriesQuery\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08type_ids\x18\x04 \x03(\t\x12\x0f\n\x07subtype\x18\x05 \x01(\t\x12\x13\n\x0bsubtype_ids\x18\x06 \x03(\t\x12\x11\n\taggregate\x18\x07 \x01(\x08\x12\x1a\n\x12resolution_seconds\x18\x08 \x01(\x03\x12\x10\n\x08scale_by\x18\t \x01(\x01\"\x81\x01\n\rQueryResponse\x12\x13\n\x0bquery_index\x18\x01 \x01(\r\x12\x14\n\x0cseries_index\x18\x02 \x01(\r\x12%\n\x06header\x18\x03 \x01(\x0b\x32\x15.ccms.v1.SeriesHeader\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0e\n\x06values\x18\x05 \x03(\x01\"\xfe\x01\n\x0cSeriesHeader\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x11\n\tcomponent\x18\x03 \x01(\t\x12\x14\n\x0csubcomponent\x18\x04 \x01(\t\x12\x15\n\rstart_seconds\x18\x05 \x01(\x03\x12\x13\n\x0b\x65nd_seconds\x18\x06 \x01(\x03\x12\x18\n\x10interval_seconds\x18\x07 \x01(\x03\x12\x13\n\x0bvalue_count\x18\x08 \x01(\x04\x12\'\n\nstatistics\x18\t \x01(\x0b\x32\x13.ccms.v1.Statistics\x12#\n\x05\x65rror\x18\n \x01(\x0b\x32\x14.ccms.v1.SeriesError\"J\n\x0bSeriesError\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.ccms.v1.SeriesErrorReason\x12\x0f\n\x07message\x18\x02 \x01(\t\"B\n\nStatistics\x12\x0b\n\x03min\x18\x01 \x01(\x01\x12\x0b\n\x03\x61vg\x18\x02 \x01(\x01\x12\x0b\n\x03max\x18\x03 \x01(\x01\x12\r\n\x05\x63ount\x18\x04 \x01(\x04*\xfe\x01\n\x11SeriesErrorReason\x12#\n\x1fSERIES_ERROR_REASON_UNSPECIFIED\x10\x00\x12&\n\"SERIES_ERROR_REASON_UNKNOWN_METRIC\x10\x01\x12!\n\x1dSERIES_ERROR_REASON_NOT_FOUND\x10\x02\x12%\n!SERIES_ERROR_REASON_INVALID_RANGE\x10\x03\x12&\n\"SERIES_ERROR_REASON_NO_AGGREGATION\x10\x04\x12*\n&SERIES_ERROR_REASON_INVALID_RESOLUTION\x10\x05\x32\xe2\x01\n\x12MetricStoreService\x12\x36\n\x05Write\x12\x15.ccms.v1.WriteRequest\x1a\x16.ccms.v1.WriteResponse\x12Z\n\x11WriteLineProtocol\x12!.ccms.v1.WriteLineProtocolRequest\x1a\".ccms.v1.WriteLineProtocolResponse\x12\x38\n\x05Query\x12\x15.ccms.v1.QueryRequest\x1a\x16.ccms.v1.QueryResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ccms/v1/metric_store_service.proto\x12\x07\x63\x63ms.v1\x1a\x14\x63\x63ms/v1/sample.proto\"J\n\x0cWriteRequest\x12&\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x15.ccms.v1.SampleColumn\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"O\n\rWriteResponse\x12&\n\x07summary\x18\x01 \x01(\x0b\x32\x15.ccms.v1.WriteSummary\x12\x16\n\x0e\x61lready_stored\x18\x02 \x01(\x08\"X\n\x18WriteLineProtocolRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x17\n\x0f\x64\x65\x66\x61ult_cluster\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"[\n\x19WriteLineProtocolResponse\x12&\n\x07summary\x18\x01 \x01(\x0b\x32\x15.ccms.v1.WriteSummary\x12\x16\n\x0e\x61lready_stored\x18\x02 \x01(\x08\"\xd4\x01\n\x12WriteStreamRequest\x12,\n\x07opening\x18\x01 \x01(\x0b\x32\x1b.ccms.v1.WriteStreamOpening\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\'\n\x07samples\x18\x03 \x01(\x0b\x32\x14.ccms.v1.SampleBatchH\x00\x12\'\n\x07\x63olumns\x18\x04 \x01(\x0b\x32\x14.ccms.v1.ColumnBatchH\x00\x12#\n\x05lines\x18\x05 \x01(\x0b\x32\x12.ccms.v1.LineBatchH\x00\x42\x07\n\x05\x62\x61tch\"?\n\x12WriteStreamOpening\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x04\"5\n\x0b\x43olumnBatch\x12&\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x15.ccms.v1.SampleColumn\"5\n\tLineBatch\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x17\n\x0f\x64\x65\x66\x61ult_cluster\x18\x02 \x01(\t\"\x87\x01\n\x13WriteStreamResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x1a.ccms.v1.WriteStreamOpened\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x02 \x01(\x04\x12%\n\x07results\x18\x03 \x03(\x0b\x32\x14.ccms.v1.BatchResult\"g\n\x11WriteStreamOpened\x12\x15\n\rlast_sequence\x18\x01 \x01(\x04\x12\"\n\x1aunacknowledged_batches_max\x18\x02 \x01(\r\x12\x17\n\x0f\x62\x61tch_bytes_max\x18\x03 \x01(\x04\"_\n\x0b\x42\x61tchResult\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12&\n\x07summary\x18\x02 \x01(\x0b\x32\x15.ccms.v1.WriteSummary\x12\x16\n\x0e\x61lready_stored\x18\x03 \x01(\x08\"7\n\x0cWatchRequest\x12\'\n\x07matcher\x18\x01 \x01(\x0b\x32\x16.ccms.v1.SeriesMatcher\"N\n\rWatchResponse\x12%\n\x07samples\x18\x01 \x01(\x0b\x32\x14.ccms.v1.SampleBatch\x12\x16\n\x0emissed_samples\x18\x02 \x01(\x04\"\xbb\x01\n\x0cQueryRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x15\n\rstart_seconds\x18\x02 \x01(\x03\x12\x13\n\x0b\x65nd_seconds\x18\x03 \x01(\x03\x12%\n\x07queries\x18\x04 \x03(\x0b\x32\x14.ccms.v1.SeriesQuery\x12\x19\n\x11\x61ll_hosts_metrics\x18\x05 \x03(\t\x12\x13\n\x0bomit_values\x18\x06 \x01(\x08\x12\x17\n\x0fomit_statistics\x18\x07 \x01(\x08\"\xb2\x01\n\x0bSeriesQuery\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08type_ids\x18\x04 \x03(\t\x12\x0f\n\x07subtype\x18\x05 \x01(\t\x12\x13\n\x0bsubtype_ids\x18\x06 \x03(\t\x12\x11\n\taggregate\x18\x07 \x01(\x08\x12\x1a\n\x12resolution_seconds\x18\x08 \x01(\x03\x12\x10\n\x08scale_by\x18\t \x01(\x01\"\x81\x01\n\rQueryResponse\x12\x13\n\x0bquery_index\x18\x01 \x01(\r\x12\x14\n\x0cseries_index\x18\x02 \x01(\r\x12%\n\x06header\x18\x03 \x01(\x0b\x32\x15.ccms.v1.SeriesHeader\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0e\n\x06values\x18\x05 \x03(\x01\"\xfe\x01\n\x0cSeriesHeader\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x11\n\tcomponent\x18\x03 \x01(\t\x12\x14\n\x0csubcomponent\x18\x04 \x01(\t\x12\x15\n\rstart_seconds\x18\x05 \x01(\x03\x12\x13\n\x0b\x65nd_seconds\x18\x06 \x01(\x03\x12\x18\n\x10interval_seconds\x18\x07 \x01(\x03\x12\x13\n\x0bvalue_count\x18\x08 \x01(\x04\x12\'\n\nstatistics\x18\t \x01(\x0b\x32\x13.ccms.v1.Statistics\x12#\n\x05\x65rror\x18\n \x01(\x0b\x32\x14.ccms.v1.SeriesError\"J\n\x0bSeriesError\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.ccms.v1.SeriesErrorReason\x12\x0f\n\x07message\x18\x02 \x01(\t\"B\n\nStatistics\x12\x0b\n\x03min\x18\x01 \x01(\x01\x12\x0b\n\x03\x61vg\x18\x02 \x01(\x01\x12\x0b\n\x03max\x18\x03 \x01(\x01\x12\r\n\x05\x63ount\x18\x04 \x01(\x04*\xfe\x01\n\x11SeriesErrorReason\x12#\n\x1fSERIES_ERROR_REASON_UNSPECIFIED\x10\x00\x12&\n\"SERIES_ERROR_REASON_UNKNOWN_METRIC\x10\x01\x12!\n\x1dSERIES_ERROR_REASON_NOT_FOUND\x10\x02\x12%\n!SERIES_ERROR_REASON_INVALID_RANGE\x10\x03\x12&\n\"SERIES_ERROR_REASON_NO_AGGREGATION\x10\x04\x12*\n&SERIES_ERROR_REASON_INVALID_RESOLUTION\x10\x05\x32\xea\x02\n\x12MetricStoreService\x12\x36\n\x05Write\x12\x15.ccms.v1.WriteRequest\x1a\x16.ccms.v1.WriteResponse\x12Z\n\x11WriteLineProtocol\x12!.ccms.v1.WriteLineProtocolRequest\x1a\".ccms.v1.WriteLineProtocolResponse\x12\x38\n\x05Query\x12\x15.ccms.v1.QueryRequest\x1a\x16.ccms.v1.QueryResponse0\x01\x12L\n\x0bWriteStream\x12\x1b.ccms.v1.WriteStreamRequest\x1a\x1c.ccms.v1.WriteStreamResponse(\x01\x30\x01\x12\x38\n\x05Watch\x12\x15.ccms.v1.WatchRequest\x1a\x16.ccms.v1.WatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ccms.v1.metric_store_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SERIESERRORREASON']._serialized_start=1226
-  _globals['_SERIESERRORREASON']._serialized_end=1480
+  _globals['_SERIESERRORREASON']._serialized_start=2181
+  _globals['_SERIESERRORREASON']._serialized_end=2435
   _globals['_WRITEREQUEST']._serialized_start=69
-  _globals['_WRITEREQUEST']._serialized_end=123
-  _globals['_WRITERESPONSE']._serialized_start=125
-  _globals['_WRITERESPONSE']._serialized_end=180
-  _globals['_WRITELINEPROTOCOLREQUEST']._serialized_start=182
-  _globals['_WRITELINEPROTOCOLREQUEST']._serialized_end=250
-  _globals['_WRITELINEPROTOCOLRESPONSE']._serialized_start=252
-  _globals['_WRITELINEPROTOCOLRESPONSE']._serialized_end=319
-  _globals['_QUERYREQUEST']._serialized_start=322
-  _globals['_QUERYREQUEST']._serialized_end=509
-  _globals['_SERIESQUERY']._serialized_start=512
-  _globals['_SERIESQUERY']._serialized_end=690
-  _globals['_QUERYRESPONSE']._serialized_start=693
-  _globals['_QUERYRESPONSE']._serialized_end=822
-  _globals['_SERIESHEADER']._serialized_start=825
-  _globals['_SERIESHEADER']._serialized_end=1079
-  _globals['_SERIESERROR']._serialized_start=1081
-  _globals['_SERIESERROR']._serialized_end=1155
-  _globals['_STATISTICS']._serialized_start=1157
-  _globals['_STATISTICS']._serialized_end=1223
-  _globals['_METRICSTORESERVICE']._serialized_start=1483
-  _globals['_METRICSTORESERVICE']._serialized_end=1709
+  _globals['_WRITEREQUEST']._serialized_end=143
+  _globals['_WRITERESPONSE']._serialized_start=145
+  _globals['_WRITERESPONSE']._serialized_end=224
+  _globals['_WRITELINEPROTOCOLREQUEST']._serialized_start=226
+  _globals['_WRITELINEPROTOCOLREQUEST']._serialized_end=314
+  _globals['_WRITELINEPROTOCOLRESPONSE']._serialized_start=316
+  _globals['_WRITELINEPROTOCOLRESPONSE']._serialized_end=407
+  _globals['_WRITESTREAMREQUEST']._serialized_start=410
+  _globals['_WRITESTREAMREQUEST']._serialized_end=622
+  _globals['_WRITESTREAMOPENING']._serialized_start=624
+  _globals['_WRITESTREAMOPENING']._serialized_end=687
+  _globals['_COLUMNBATCH']._serialized_start=689
+  _globals['_COLUMNBATCH']._serialized_end=742
+  _globals['_LINEBATCH']._serialized_start=744
+  _globals['_LINEBATCH']._serialized_end=797
+  _globals['_WRITESTREAMRESPONSE']._serialized_start=800
+  _globals['_WRITESTREAMRESPONSE']._serialized_end=935
+  _globals['_WRITESTREAMOPENED']._serialized_start=937
+  _globals['_WRITESTREAMOPENED']._serialized_end=1040
+  _globals['_BATCHRESULT']._serialized_start=1042
+  _globals['_BATCHRESULT']._serialized_end=1137
+  _globals['_WATCHREQUEST']._serialized_start=1139
+  _globals['_WATCHREQUEST']._serialized_end=1194
+  _globals['_WATCHRESPONSE']._serialized_start=1196
+  _globals['_WATCHRESPONSE']._serialized_end=1274
+  _globals['_QUERYREQUEST']._serialized_start=1277
+  _globals['_QUERYREQUEST']._serialized_end=1464
+  _globals['_SERIESQUERY']._serialized_start=1467
+  _globals['_SERIESQUERY']._serialized_end=1645
+  _globals['_QUERYRESPONSE']._serialized_start=1648
+  _globals['_QUERYRESPONSE']._serialized_end=1777
+  _globals['_SERIESHEADER']._serialized_start=1780
+  _globals['_SERIESHEADER']._serialized_end=2034
+  _globals['_SERIESERROR']._serialized_start=2036
+  _globals['_SERIESERROR']._serialized_end=2110
+  _globals['_STATISTICS']._serialized_start=2112
+  _globals['_STATISTICS']._serialized_end=2178
+  _globals['_METRICSTORESERVICE']._serialized_start=2438
+  _globals['_METRICSTORESERVICE']._serialized_end=2800
 # @@protoc_insertion_point(module_scope)

@@ -63,6 +63,12 @@ class WriteRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COLUMNS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Optional. What this write is called when it is sent again because no answer came: any text of at most 64 bytes that
+    no other write has, a UUID for example. A write that is known by its id is not stored twice, and is answered as it
+    was before. The server remembers the last 65,536 ids, with `checkpoints.directory` also through a restart.
+    """
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_sample_pb2.SampleColumn]:
         """Required. At most 65,536 columns; the limits of the server on message size apply."""
@@ -71,10 +77,11 @@ class WriteRequest(_message.Message):
         self,
         *,
         columns: _abc.Iterable[_sample_pb2.SampleColumn] | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -87,6 +94,11 @@ class WriteResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SUMMARY_FIELD_NUMBER: _builtins.int
+    ALREADY_STORED_FIELD_NUMBER: _builtins.int
+    already_stored: _builtins.bool
+    """True: the server knows the `request_id`, and has stored the samples before. After a restart of the server, the
+    summary has counts only.
+    """
     @_builtins.property
     def summary(self) -> _sample_pb2.WriteSummary:
         """What was stored and what was not; `RejectedSample.index` is the sample's number over all columns, from 0."""
@@ -95,10 +107,11 @@ class WriteResponse(_message.Message):
         self,
         *,
         summary: _sample_pb2.WriteSummary | None = ...,
+        already_stored: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_stored", b"already_stored", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -112,10 +125,170 @@ class WriteLineProtocolRequest(_message.Message):
 
     PAYLOAD_FIELD_NUMBER: _builtins.int
     DEFAULT_CLUSTER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     payload: _builtins.bytes
     """Required. UTF-8 text, one sample a line: `metric,cluster=c,hostname=h,type=t,type-id=i value=1.5 1700000000`.
     Timestamps are recognised as s, ms, us or ns by their magnitude.
     """
+    default_cluster: _builtins.str
+    """Optional. Cluster of lines that have no `cluster` tag. Empty: such lines are rejected."""
+    request_id: _builtins.str
+    """Optional. See `WriteRequest.request_id`."""
+    def __init__(
+        self,
+        *,
+        payload: _builtins.bytes = ...,
+        default_cluster: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_cluster", b"default_cluster", "payload", b"payload", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteLineProtocolRequest: _TypeAlias = WriteLineProtocolRequest  # noqa: Y015
+
+@_typing.final
+class WriteLineProtocolResponse(_message.Message):
+    """WriteLineProtocolResponse says what became of the lines of a WriteLineProtocolRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    ALREADY_STORED_FIELD_NUMBER: _builtins.int
+    already_stored: _builtins.bool
+    """See `WriteResponse.already_stored`."""
+    @_builtins.property
+    def summary(self) -> _sample_pb2.WriteSummary:
+        """What was stored and what was not; `RejectedSample.index` is the line's number, from 1."""
+
+    def __init__(
+        self,
+        *,
+        summary: _sample_pb2.WriteSummary | None = ...,
+        already_stored: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_stored", b"already_stored", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteLineProtocolResponse: _TypeAlias = WriteLineProtocolResponse  # noqa: Y015
+
+@_typing.final
+class WriteStreamRequest(_message.Message):
+    """WriteStreamRequest opens a stream, or is one of its batches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENING_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Number of the batch: that of the batch before it plus 1. Required with a batch."""
+    @_builtins.property
+    def opening(self) -> Global___WriteStreamOpening:
+        """Required in the first message of a call, which may hold a batch as well; absent in all others."""
+
+    @_builtins.property
+    def samples(self) -> _sample_pb2.SampleBatch:
+        """Samples whose series are numbers; the most compact form, and the fastest by far."""
+
+    @_builtins.property
+    def columns(self) -> Global___ColumnBatch:
+        """Columns, as `Write` takes them."""
+
+    @_builtins.property
+    def lines(self) -> Global___LineBatch:
+        """Line protocol, as `WriteLineProtocol` takes it."""
+
+    def __init__(
+        self,
+        *,
+        opening: Global___WriteStreamOpening | None = ...,
+        sequence: _builtins.int = ...,
+        samples: _sample_pb2.SampleBatch | None = ...,
+        columns: Global___ColumnBatch | None = ...,
+        lines: Global___LineBatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "columns", b"columns", "lines", b"lines", "opening", b"opening", "samples", b"samples"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "columns", b"columns", "lines", b"lines", "opening", b"opening", "samples", b"samples", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_batch: _TypeAlias = _typing.Literal["samples", "columns", "lines"]  # noqa: Y015
+    _WhichOneofArgType_batch: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_batch) -> _WhichOneofReturnType_batch | None: ...
+
+Global___WriteStreamRequest: _TypeAlias = WriteStreamRequest  # noqa: Y015
+
+@_typing.final
+class WriteStreamOpening(_message.Message):
+    """WriteStreamOpening says which stream a call carries on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    stream_id: _builtins.str
+    """Optional. What the stream is called in this call and those that carry it on: any text of at most 64 bytes that no
+    other stream has, a UUID for example. The server remembers the last batch of the 65,536 streams that were written
+    to last, with `checkpoints.directory` also through a restart. Empty: batches that are sent again are stored again,
+    which leads to the same samples unless others have replaced them meanwhile.
+    """
+    first_sequence: _builtins.int
+    """Required. Number of the first batch that the client has no acknowledgement for, from 1."""
+    def __init__(
+        self,
+        *,
+        stream_id: _builtins.str = ...,
+        first_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sequence", b"first_sequence", "stream_id", b"stream_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteStreamOpening: _TypeAlias = WriteStreamOpening  # noqa: Y015
+
+@_typing.final
+class ColumnBatch(_message.Message):
+    """ColumnBatch is a batch of columns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_sample_pb2.SampleColumn]:
+        """At most 65,536 columns."""
+
+    def __init__(
+        self,
+        *,
+        columns: _abc.Iterable[_sample_pb2.SampleColumn] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ColumnBatch: _TypeAlias = ColumnBatch  # noqa: Y015
+
+@_typing.final
+class LineBatch(_message.Message):
+    """LineBatch is a batch of line protocol."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    DEFAULT_CLUSTER_FIELD_NUMBER: _builtins.int
+    payload: _builtins.bytes
+    """UTF-8 text, one sample a line; see `WriteLineProtocolRequest.payload`."""
     default_cluster: _builtins.str
     """Optional. Cluster of lines that have no `cluster` tag. Empty: such lines are rejected."""
     def __init__(
@@ -130,31 +303,159 @@ class WriteLineProtocolRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WriteLineProtocolRequest: _TypeAlias = WriteLineProtocolRequest  # noqa: Y015
+Global___LineBatch: _TypeAlias = LineBatch  # noqa: Y015
 
 @_typing.final
-class WriteLineProtocolResponse(_message.Message):
-    """WriteLineProtocolResponse says what became of the lines of a WriteLineProtocolRequest."""
+class WriteStreamResponse(_message.Message):
+    """WriteStreamResponse acknowledges batches."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SUMMARY_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_SEQUENCE_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    acknowledged_sequence: _builtins.int
+    """All batches up to this one are durable and visible to queries. 0 in the first message."""
     @_builtins.property
-    def summary(self) -> _sample_pb2.WriteSummary:
-        """What was stored and what was not; `RejectedSample.index` is the line's number, from 1."""
+    def opened(self) -> Global___WriteStreamOpened:
+        """Set in the first message of a call, and only there; it comes before anything else is read."""
+
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchResult]:
+        """What became of each batch that is acknowledged here, in order."""
 
     def __init__(
         self,
         *,
-        summary: _sample_pb2.WriteSummary | None = ...,
+        opened: Global___WriteStreamOpened | None = ...,
+        acknowledged_sequence: _builtins.int = ...,
+        results: _abc.Iterable[Global___BatchResult] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_sequence", b"acknowledged_sequence", "opened", b"opened", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WriteLineProtocolResponse: _TypeAlias = WriteLineProtocolResponse  # noqa: Y015
+Global___WriteStreamResponse: _TypeAlias = WriteStreamResponse  # noqa: Y015
+
+@_typing.final
+class WriteStreamOpened(_message.Message):
+    """WriteStreamOpened says where a stream stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    UNACKNOWLEDGED_BATCHES_MAX_FIELD_NUMBER: _builtins.int
+    BATCH_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    last_sequence: _builtins.int
+    """The last batch of this stream that is stored; those up to it need not be sent again, and are left out if they are.
+    One less than `first_sequence` if the server does not know the stream.
+    """
+    unacknowledged_batches_max: _builtins.int
+    """Batches that may be on their way without acknowledgement; the server does not read more."""
+    batch_bytes_max: _builtins.int
+    """Size of a batch, in bytes of its message; a larger one ends the call with INVALID_ARGUMENT."""
+    def __init__(
+        self,
+        *,
+        last_sequence: _builtins.int = ...,
+        unacknowledged_batches_max: _builtins.int = ...,
+        batch_bytes_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_bytes_max", b"batch_bytes_max", "last_sequence", b"last_sequence", "unacknowledged_batches_max", b"unacknowledged_batches_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteStreamOpened: _TypeAlias = WriteStreamOpened  # noqa: Y015
+
+@_typing.final
+class BatchResult(_message.Message):
+    """BatchResult says what became of one batch of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    ALREADY_STORED_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Its number."""
+    already_stored: _builtins.bool
+    """True: it was stored when it was sent before, and nothing was done now; the summary may have counts only, or nothing."""
+    @_builtins.property
+    def summary(self) -> _sample_pb2.WriteSummary:
+        """What was stored and what was not; `RejectedSample.index` is the number of the sample within the batch, from 0, or of
+        the line, from 1.
+        """
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        summary: _sample_pb2.WriteSummary | None = ...,
+        already_stored: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_stored", b"already_stored", "sequence", b"sequence", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchResult: _TypeAlias = BatchResult  # noqa: Y015
+
+@_typing.final
+class WatchRequest(_message.Message):
+    """WatchRequest names the series to watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def matcher(self) -> _sample_pb2.SeriesMatcher:
+        """Optional. Absent: all series. Series that appear later are watched as well."""
+
+    def __init__(
+        self,
+        *,
+        matcher: _sample_pb2.SeriesMatcher | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["matcher", b"matcher"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matcher", b"matcher"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
+
+@_typing.final
+class WatchResponse(_message.Message):
+    """WatchResponse is what was stored since the last one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    MISSED_SAMPLES_FIELD_NUMBER: _builtins.int
+    missed_samples: _builtins.int
+    """Samples that were stored since the last message and are not sent, because the client reads too slowly."""
+    @_builtins.property
+    def samples(self) -> _sample_pb2.SampleBatch:
+        """The samples. The first message of a call has none, and says that the watch has begun."""
+
+    def __init__(
+        self,
+        *,
+        samples: _sample_pb2.SampleBatch | None = ...,
+        missed_samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["samples", b"samples"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missed_samples", b"missed_samples", "samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
 
 @_typing.final
 class QueryRequest(_message.Message):

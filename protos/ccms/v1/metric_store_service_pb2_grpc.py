@@ -54,6 +54,16 @@ class MetricStoreServiceStub:
                 request_serializer=ccms_dot_v1_dot_metric__store__service__pb2.QueryRequest.SerializeToString,
                 response_deserializer=ccms_dot_v1_dot_metric__store__service__pb2.QueryResponse.FromString,
                 _registered_method=True)
+        self.WriteStream = channel.stream_stream(
+                '/ccms.v1.MetricStoreService/WriteStream',
+                request_serializer=ccms_dot_v1_dot_metric__store__service__pb2.WriteStreamRequest.SerializeToString,
+                response_deserializer=ccms_dot_v1_dot_metric__store__service__pb2.WriteStreamResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/ccms.v1.MetricStoreService/Watch',
+                request_serializer=ccms_dot_v1_dot_metric__store__service__pb2.WatchRequest.SerializeToString,
+                response_deserializer=ccms_dot_v1_dot_metric__store__service__pb2.WatchResponse.FromString,
+                _registered_method=True)
 
 
 class MetricStoreServiceServicer:
@@ -88,6 +98,26 @@ class MetricStoreServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WriteStream(self, request_iterator, context):
+        """WriteStream stores batch after batch over one call. Batches are numbered, and acknowledged once they are durable and
+        visible to queries. At most as many as the server allows may be on their way without acknowledgement: the server
+        stops reading then, and gRPC's flow control holds the client back. When the call breaks off, the client opens
+        another one with the same `stream_id`, learns what was stored, and sends the rest again: every batch is stored once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """Watch streams samples as they are stored, from the first response on and until the client cancels. A client that
+        reads too slowly misses samples, and is told how many; nobody waits for it. Samples are sent in the order in which
+        they are stored, with the time of their slot, as a query would return them. Late samples and those that replace
+        others are among them. There is no REST twin: HTTP answers end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MetricStoreServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -105,6 +135,16 @@ def add_MetricStoreServiceServicer_to_server(servicer, server):
                     servicer.Query,
                     request_deserializer=ccms_dot_v1_dot_metric__store__service__pb2.QueryRequest.FromString,
                     response_serializer=ccms_dot_v1_dot_metric__store__service__pb2.QueryResponse.SerializeToString,
+            ),
+            'WriteStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.WriteStream,
+                    request_deserializer=ccms_dot_v1_dot_metric__store__service__pb2.WriteStreamRequest.FromString,
+                    response_serializer=ccms_dot_v1_dot_metric__store__service__pb2.WriteStreamResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=ccms_dot_v1_dot_metric__store__service__pb2.WatchRequest.FromString,
+                    response_serializer=ccms_dot_v1_dot_metric__store__service__pb2.WatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -193,6 +233,60 @@ class MetricStoreService:
             '/ccms.v1.MetricStoreService/Query',
             ccms_dot_v1_dot_metric__store__service__pb2.QueryRequest.SerializeToString,
             ccms_dot_v1_dot_metric__store__service__pb2.QueryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/ccms.v1.MetricStoreService/WriteStream',
+            ccms_dot_v1_dot_metric__store__service__pb2.WriteStreamRequest.SerializeToString,
+            ccms_dot_v1_dot_metric__store__service__pb2.WriteStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ccms.v1.MetricStoreService/Watch',
+            ccms_dot_v1_dot_metric__store__service__pb2.WatchRequest.SerializeToString,
+            ccms_dot_v1_dot_metric__store__service__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,18 @@ class MetricStoreServiceStub:
     """Query streams the series that were asked for, in the order they were asked for, each as one or more messages of
     bounded size. A series that cannot be answered is one message with an error in its header.
     """
+    WriteStream: _grpc.StreamStreamMultiCallable[_metric_store_service_pb2.WriteStreamRequest, _metric_store_service_pb2.WriteStreamResponse]
+    """WriteStream stores batch after batch over one call. Batches are numbered, and acknowledged once they are durable and
+    visible to queries. At most as many as the server allows may be on their way without acknowledgement: the server
+    stops reading then, and gRPC's flow control holds the client back. When the call breaks off, the client opens
+    another one with the same `stream_id`, learns what was stored, and sends the rest again: every batch is stored once.
+    """
+    Watch: _grpc.UnaryStreamMultiCallable[_metric_store_service_pb2.WatchRequest, _metric_store_service_pb2.WatchResponse]
+    """Watch streams samples as they are stored, from the first response on and until the client cancels. A client that
+    reads too slowly misses samples, and is told how many; nobody waits for it. Samples are sent in the order in which
+    they are stored, with the time of their slot, as a query would return them. Late samples and those that replace
+    others are among them. There is no REST twin: HTTP answers end.
+    """
 
 @_typing.type_check_only
 class MetricStoreServiceAsyncStub(MetricStoreServiceStub):
@@ -72,6 +84,18 @@ class MetricStoreServiceAsyncStub(MetricStoreServiceStub):
     Query: _aio.UnaryStreamMultiCallable[_metric_store_service_pb2.QueryRequest, _metric_store_service_pb2.QueryResponse]  # type: ignore[assignment]
     """Query streams the series that were asked for, in the order they were asked for, each as one or more messages of
     bounded size. A series that cannot be answered is one message with an error in its header.
+    """
+    WriteStream: _aio.StreamStreamMultiCallable[_metric_store_service_pb2.WriteStreamRequest, _metric_store_service_pb2.WriteStreamResponse]  # type: ignore[assignment]
+    """WriteStream stores batch after batch over one call. Batches are numbered, and acknowledged once they are durable and
+    visible to queries. At most as many as the server allows may be on their way without acknowledgement: the server
+    stops reading then, and gRPC's flow control holds the client back. When the call breaks off, the client opens
+    another one with the same `stream_id`, learns what was stored, and sends the rest again: every batch is stored once.
+    """
+    Watch: _aio.UnaryStreamMultiCallable[_metric_store_service_pb2.WatchRequest, _metric_store_service_pb2.WatchResponse]  # type: ignore[assignment]
+    """Watch streams samples as they are stored, from the first response on and until the client cancels. A client that
+    reads too slowly misses samples, and is told how many; nobody waits for it. Samples are sent in the order in which
+    they are stored, with the time of their slot, as a query would return them. Late samples and those that replace
+    others are among them. There is no REST twin: HTTP answers end.
     """
 
 class MetricStoreServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -110,6 +134,30 @@ class MetricStoreServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_metric_store_service_pb2.QueryResponse], _abc.AsyncIterator[_metric_store_service_pb2.QueryResponse]]:
         """Query streams the series that were asked for, in the order they were asked for, each as one or more messages of
         bounded size. A series that cannot be answered is one message with an error in its header.
+        """
+
+    @_abc_1.abstractmethod
+    def WriteStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_metric_store_service_pb2.WriteStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_metric_store_service_pb2.WriteStreamResponse], _abc.AsyncIterator[_metric_store_service_pb2.WriteStreamResponse]]:
+        """WriteStream stores batch after batch over one call. Batches are numbered, and acknowledged once they are durable and
+        visible to queries. At most as many as the server allows may be on their way without acknowledgement: the server
+        stops reading then, and gRPC's flow control holds the client back. When the call breaks off, the client opens
+        another one with the same `stream_id`, learns what was stored, and sends the rest again: every batch is stored once.
+        """
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _metric_store_service_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_metric_store_service_pb2.WatchResponse], _abc.AsyncIterator[_metric_store_service_pb2.WatchResponse]]:
+        """Watch streams samples as they are stored, from the first response on and until the client cancels. A client that
+        reads too slowly misses samples, and is told how many; nobody waits for it. Samples are sent in the order in which
+        they are stored, with the time of their slot, as a query would return them. Late samples and those that replace
+        others are among them. There is no REST twin: HTTP answers end.
         """
 
 def add_MetricStoreServiceServicer_to_server(servicer: MetricStoreServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,29 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63\x63ms/v1/sample.proto\x12\x07\x63\x63ms.v1\"\x80\x01\n\x0eSeriesSelector\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12%\n\tcomponent\x18\x03 \x01(\x0b\x32\x12.ccms.v1.Component\x12(\n\x0csubcomponent\x18\x04 \x01(\x0b\x32\x12.ccms.v1.Component\"%\n\tComponent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\xbd\x01\n\x0cSampleColumn\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12)\n\x08selector\x18\x02 \x01(\x0b\x32\x17.ccms.v1.SeriesSelector\x12)\n\ntimestamps\x18\x03 \x01(\x0b\x32\x13.ccms.v1.TimestampsH\x00\x12.\n\rregular_times\x18\x04 \x01(\x0b\x32\x15.ccms.v1.RegularTimesH\x00\x12\x0e\n\x06values\x18\x05 \x03(\x01\x42\x07\n\x05times\"\x1d\n\nTimestamps\x12\x0f\n\x07seconds\x18\x01 \x03(\x03\"?\n\x0cRegularTimes\x12\x15\n\rstart_seconds\x18\x01 \x01(\x03\x12\x18\n\x10interval_seconds\x18\x02 \x01(\x03\"\x8a\x01\n\x0cWriteSummary\x12\x0e\n\x06stored\x18\x01 \x01(\x04\x12\x0f\n\x07ignored\x18\x02 \x01(\x04\x12(\n\x08rejected\x18\x03 \x03(\x0b\x32\x16.ccms.v1.RejectedCount\x12/\n\x0e\x66irst_rejected\x18\x04 \x03(\x0b\x32\x17.ccms.v1.RejectedSample\"E\n\rRejectedCount\x12%\n\x06reason\x18\x01 \x01(\x0e\x32\x15.ccms.v1.RejectReason\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"W\n\x0eRejectedSample\x12\r\n\x05index\x18\x01 \x01(\x04\x12%\n\x06reason\x18\x02 \x01(\x0e\x32\x15.ccms.v1.RejectReason\x12\x0f\n\x07message\x18\x03 \x01(\t*\xd5\x04\n\x0cRejectReason\x12\x1d\n\x19REJECT_REASON_UNSPECIFIED\x10\x00\x12 \n\x1cREJECT_REASON_MALFORMED_LINE\x10\x01\x12\x1f\n\x1bREJECT_REASON_LINE_TOO_LONG\x10\x02\x12\x1e\n\x1aREJECT_REASON_INVALID_UTF8\x10\x03\x12!\n\x1dREJECT_REASON_MISSING_CLUSTER\x10\x04\x12\x1e\n\x1aREJECT_REASON_MISSING_HOST\x10\x05\x12\x1e\n\x1aREJECT_REASON_INVALID_NAME\x10\x06\x12\x1f\n\x1bREJECT_REASON_MISSING_VALUE\x10\x07\x12\x1f\n\x1bREJECT_REASON_UNKNOWN_FIELD\x10\x08\x12#\n\x1fREJECT_REASON_UNSUPPORTED_VALUE\x10\t\x12 \n\x1cREJECT_REASON_INVALID_NUMBER\x10\n\x12#\n\x1fREJECT_REASON_INVALID_TIMESTAMP\x10\x0b\x12 \n\x1cREJECT_REASON_UNKNOWN_METRIC\x10\x0c\x12!\n\x1dREJECT_REASON_LENGTH_MISMATCH\x10\r\x12\x19\n\x15REJECT_REASON_TOO_OLD\x10\x0e\x12\x19\n\x15REJECT_REASON_TOO_NEW\x10\x0f\x12\x17\n\x13REJECT_REASON_FREED\x10\x10\x12\x1e\n\x1aREJECT_REASON_SERIES_LIMIT\x10\x11\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63\x63ms/v1/sample.proto\x12\x07\x63\x63ms.v1\"\x80\x01\n\x0eSeriesSelector\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12%\n\tcomponent\x18\x03 \x01(\x0b\x32\x12.ccms.v1.Component\x12(\n\x0csubcomponent\x18\x04 \x01(\x0b\x32\x12.ccms.v1.Component\"%\n\tComponent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"l\n\rSeriesMatcher\x12\x10\n\x08\x63lusters\x18\x01 \x03(\t\x12\r\n\x05hosts\x18\x02 \x03(\t\x12\x12\n\ncomponents\x18\x03 \x03(\t\x12\x15\n\rsubcomponents\x18\x04 \x03(\t\x12\x0f\n\x07metrics\x18\x05 \x03(\t\"\x80\x01\n\x0bSampleBatch\x12-\n\nnew_series\x18\x01 \x03(\x0b\x32\x19.ccms.v1.SeriesDefinition\x12\x16\n\x0eseries_numbers\x18\x02 \x03(\x07\x12\x1a\n\x12timestamps_seconds\x18\x03 \x03(\x10\x12\x0e\n\x06values\x18\x04 \x03(\x01\"]\n\x10SeriesDefinition\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12)\n\x08selector\x18\x03 \x01(\x0b\x32\x17.ccms.v1.SeriesSelector\"\xbd\x01\n\x0cSampleColumn\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12)\n\x08selector\x18\x02 \x01(\x0b\x32\x17.ccms.v1.SeriesSelector\x12)\n\ntimestamps\x18\x03 \x01(\x0b\x32\x13.ccms.v1.TimestampsH\x00\x12.\n\rregular_times\x18\x04 \x01(\x0b\x32\x15.ccms.v1.RegularTimesH\x00\x12\x0e\n\x06values\x18\x05 \x03(\x01\x42\x07\n\x05times\"\x1d\n\nTimestamps\x12\x0f\n\x07seconds\x18\x01 \x03(\x03\"?\n\x0cRegularTimes\x12\x15\n\rstart_seconds\x18\x01 \x01(\x03\x12\x18\n\x10interval_seconds\x18\x02 \x01(\x03\"\x8a\x01\n\x0cWriteSummary\x12\x0e\n\x06stored\x18\x01 \x01(\x04\x12\x0f\n\x07ignored\x18\x02 \x01(\x04\x12(\n\x08rejected\x18\x03 \x03(\x0b\x32\x16.ccms.v1.RejectedCount\x12/\n\x0e\x66irst_rejected\x18\x04 \x03(\x0b\x32\x17.ccms.v1.RejectedSample\"E\n\rRejectedCount\x12%\n\x06reason\x18\x01 \x01(\x0e\x32\x15.ccms.v1.RejectReason\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"W\n\x0eRejectedSample\x12\r\n\x05index\x18\x01 \x01(\x04\x12%\n\x06reason\x18\x02 \x01(\x0e\x32\x15.ccms.v1.RejectReason\x12\x0f\n\x07message\x18\x03 \x01(\t*\xd5\x04\n\x0cRejectReason\x12\x1d\n\x19REJECT_REASON_UNSPECIFIED\x10\x00\x12 \n\x1cREJECT_REASON_MALFORMED_LINE\x10\x01\x12\x1f\n\x1bREJECT_REASON_LINE_TOO_LONG\x10\x02\x12\x1e\n\x1aREJECT_REASON_INVALID_UTF8\x10\x03\x12!\n\x1dREJECT_REASON_MISSING_CLUSTER\x10\x04\x12\x1e\n\x1aREJECT_REASON_MISSING_HOST\x10\x05\x12\x1e\n\x1aREJECT_REASON_INVALID_NAME\x10\x06\x12\x1f\n\x1bREJECT_REASON_MISSING_VALUE\x10\x07\x12\x1f\n\x1bREJECT_REASON_UNKNOWN_FIELD\x10\x08\x12#\n\x1fREJECT_REASON_UNSUPPORTED_VALUE\x10\t\x12 \n\x1cREJECT_REASON_INVALID_NUMBER\x10\n\x12#\n\x1fREJECT_REASON_INVALID_TIMESTAMP\x10\x0b\x12 \n\x1cREJECT_REASON_UNKNOWN_METRIC\x10\x0c\x12!\n\x1dREJECT_REASON_LENGTH_MISMATCH\x10\r\x12\x19\n\x15REJECT_REASON_TOO_OLD\x10\x0e\x12\x19\n\x15REJECT_REASON_TOO_NEW\x10\x0f\x12\x17\n\x13REJECT_REASON_FREED\x10\x10\x12\x1e\n\x1aREJECT_REASON_SERIES_LIMIT\x10\x11\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ccms.v1.sample_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REJECTREASON']._serialized_start=793
-  _globals['_REJECTREASON']._serialized_end=1390
+  _globals['_REJECTREASON']._serialized_start=1129
+  _globals['_REJECTREASON']._serialized_end=1726
   _globals['_SERIESSELECTOR']._serialized_start=34
   _globals['_SERIESSELECTOR']._serialized_end=162
   _globals['_COMPONENT']._serialized_start=164
   _globals['_COMPONENT']._serialized_end=201
-  _globals['_SAMPLECOLUMN']._serialized_start=204
-  _globals['_SAMPLECOLUMN']._serialized_end=393
-  _globals['_TIMESTAMPS']._serialized_start=395
-  _globals['_TIMESTAMPS']._serialized_end=424
-  _globals['_REGULARTIMES']._serialized_start=426
-  _globals['_REGULARTIMES']._serialized_end=489
-  _globals['_WRITESUMMARY']._serialized_start=492
-  _globals['_WRITESUMMARY']._serialized_end=630
-  _globals['_REJECTEDCOUNT']._serialized_start=632
-  _globals['_REJECTEDCOUNT']._serialized_end=701
-  _globals['_REJECTEDSAMPLE']._serialized_start=703
-  _globals['_REJECTEDSAMPLE']._serialized_end=790
+  _globals['_SERIESMATCHER']._serialized_start=203
+  _globals['_SERIESMATCHER']._serialized_end=311
+  _globals['_SAMPLEBATCH']._serialized_start=314
+  _globals['_SAMPLEBATCH']._serialized_end=442
+  _globals['_SERIESDEFINITION']._serialized_start=444
+  _globals['_SERIESDEFINITION']._serialized_end=537
+  _globals['_SAMPLECOLUMN']._serialized_start=540
+  _globals['_SAMPLECOLUMN']._serialized_end=729
+  _globals['_TIMESTAMPS']._serialized_start=731
+  _globals['_TIMESTAMPS']._serialized_end=760
+  _globals['_REGULARTIMES']._serialized_start=762
+  _globals['_REGULARTIMES']._serialized_end=825
+  _globals['_WRITESUMMARY']._serialized_start=828
+  _globals['_WRITESUMMARY']._serialized_end=966
+  _globals['_REJECTEDCOUNT']._serialized_start=968
+  _globals['_REJECTEDCOUNT']._serialized_end=1037
+  _globals['_REJECTEDSAMPLE']._serialized_start=1039
+  _globals['_REJECTEDSAMPLE']._serialized_end=1126
 # @@protoc_insertion_point(module_scope)

@@ -170,6 +170,133 @@ class Component(_message.Message):
 Global___Component: _TypeAlias = Component  # noqa: Y015
 
 @_typing.final
+class SeriesMatcher(_message.Message):
+    """SeriesMatcher selects series by patterns for the names along their path. A series is selected if each of its names
+    matches any of the patterns for that level. Patterns are those of a shell: `*` stands for any text, `?` for any
+    character, `[a-z]` for one of several, `[!a-z]` for any other; case matters. At most 1,024 patterns in all.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    COMPONENTS_FIELD_NUMBER: _builtins.int
+    SUBCOMPONENTS_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def clusters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns for the cluster. Empty: any."""
+
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns for the host. Empty: any."""
+
+    @_builtins.property
+    def components(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns for the component, type and id run together: `hwthread*`. An empty pattern stands for series of the host
+        itself. No patterns: any component, and the host itself.
+        """
+
+    @_builtins.property
+    def subcomponents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns for the sub-component. An empty pattern stands for series that have none. No patterns: any, or none."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns for the metric. Empty: any."""
+
+    def __init__(
+        self,
+        *,
+        clusters: _abc.Iterable[_builtins.str] | None = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        components: _abc.Iterable[_builtins.str] | None = ...,
+        subcomponents: _abc.Iterable[_builtins.str] | None = ...,
+        metrics: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clusters", b"clusters", "components", b"components", "hosts", b"hosts", "metrics", b"metrics", "subcomponents", b"subcomponents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesMatcher: _TypeAlias = SeriesMatcher  # noqa: Y015
+
+@_typing.final
+class SampleBatch(_message.Message):
+    """SampleBatch is samples of many series, as columns. Numbers stand for series; they hold for one call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEW_SERIES_FIELD_NUMBER: _builtins.int
+    SERIES_NUMBERS_FIELD_NUMBER: _builtins.int
+    TIMESTAMPS_SECONDS_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def new_series(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeriesDefinition]:
+        """Series whose numbers are used here or later, and were not used before in this call."""
+
+    @_builtins.property
+    def series_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Number of each sample's series; or a single one, if all samples are of the same series."""
+
+    @_builtins.property
+    def timestamps_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time of each sample, in seconds since the epoch; or a single one, if all samples are of the same time."""
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Value of each sample; NaN: no sample at that time, nothing is stored. Infinities are rejected."""
+
+    def __init__(
+        self,
+        *,
+        new_series: _abc.Iterable[Global___SeriesDefinition] | None = ...,
+        series_numbers: _abc.Iterable[_builtins.int] | None = ...,
+        timestamps_seconds: _abc.Iterable[_builtins.int] | None = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_series", b"new_series", "series_numbers", b"series_numbers", "timestamps_seconds", b"timestamps_seconds", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SampleBatch: _TypeAlias = SampleBatch  # noqa: Y015
+
+@_typing.final
+class SeriesDefinition(_message.Message):
+    """SeriesDefinition lets a number stand for a series."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    SELECTOR_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The number, below 4,194,304; numbers that count up from 0 take the least memory."""
+    metric: _builtins.str
+    """Required. Name of a configured metric."""
+    @_builtins.property
+    def selector(self) -> Global___SeriesSelector:
+        """Required. Where in the tree the series belongs."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        metric: _builtins.str = ...,
+        selector: Global___SeriesSelector | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["selector", b"selector"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metric", b"metric", "number", b"number", "selector", b"selector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesDefinition: _TypeAlias = SeriesDefinition  # noqa: Y015
+
+@_typing.final
 class SampleColumn(_message.Message):
     """SampleColumn is a run of samples of one series."""
 

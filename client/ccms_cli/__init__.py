@@ -1,0 +1,1 @@
+"""The command `ccms`: everything the typed client can do, from a terminal."""
