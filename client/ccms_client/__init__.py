@@ -1,6 +1,6 @@
 """A typed client for the metric store; needs grpcio, protobuf and numpy, and nothing of the server."""
 
-from ccms_client.client import MetricStoreClient
+from ccms_client.client import AsyncClient
 from ccms_client.errors import (
     ClientError,
     DeadlineError,
@@ -24,11 +24,11 @@ from ccms_client.model import (
 from ccms_client.tls import Tls
 
 __all__ = [
+    "AsyncClient",
     "ClientError",
     "Component",
     "DeadlineError",
     "InvalidRequestError",
-    "MetricStoreClient",
     "PermissionDeniedError",
     "Rejection",
     "SampleColumn",

@@ -1,7 +1,7 @@
 """The asyncio client."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 from grpc import aio
@@ -20,11 +20,11 @@ MESSAGE_BYTES_MAX: Final = 64 << 20
 """Largest message sent or taken; what the server takes may be less."""
 
 
-class MetricStoreClient:
+class AsyncClient:
     r"""Writes samples to a server and queries it, over one gRPC connection that is made when needed and kept.
 
     ```python
-    async with MetricStoreClient.connect("localhost:8083") as client:
+    async with AsyncClient("localhost:8083") as client:
         await client.write_lines(b"cpu_load,hostname=n1 value=0.5 1700000000\n", default_cluster="alex")
         [series] = await client.query("alex", 1700000000, 1700003600, [SeriesQuery(metric="cpu_load", host="n1")])
     ```
@@ -33,37 +33,46 @@ class MetricStoreClient:
     other and may run at the same time.
     """
 
-    def __init__(self, channel: aio.Channel, *, token: str | None = None) -> None:
-        """Takes a channel, which it does not close; `connect` makes one.
-
-        Args:
-            channel: A gRPC channel to the server.
-            token: See `connect`.
-        """
-        # Credentials of a call would do the same, but are not sent without TLS.
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._stub: MetricStoreServiceAsyncStub = MetricStoreServiceStub(channel)
-
-    @classmethod
-    @asynccontextmanager
-    async def connect(cls, address: str, *, token: str | None = None, tls: Tls | None = None) -> AsyncIterator[Self]:
-        """Makes a client for as long as the context lasts.
+    def __init__(self, address: str, *, token: str | None = None, tls: Tls | None = None) -> None:
+        """Makes a client; nothing is connected before the first call, in whose event loop the client then lives.
 
         Args:
             address: `host:port`. Whether a server is there is found out by the first call.
             token: JSON Web Token to send with every call; None: none is.
             tls: Encrypts the connection; None: it is not encrypted, and neither is the token.
         """
+        self._address = address
+        self._tls = tls
+        # Credentials of a call would do the same, but are not sent without TLS.
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._channel: aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Cancels the calls that run, and closes the connection; a later call would open another one."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    @property
+    def _stub(self) -> "MetricStoreServiceAsyncStub":
+        if self._channel is None:
+            self._channel = self._open_channel()
+        return MetricStoreServiceStub(self._channel)
+
+    def _open_channel(self) -> aio.Channel:
         options = [
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
         ]
-        if tls is None:
-            channel = aio.insecure_channel(address, options=options)
-        else:
-            channel = aio.secure_channel(address, tls.credentials(), options=options)
-        async with channel:
-            yield cls(channel, token=token)
+        if self._tls is None:
+            return aio.insecure_channel(self._address, options=options)
+        return aio.secure_channel(self._address, self._tls.credentials(), options=options)
 
     async def write_lines(
         self, payload: bytes, default_cluster: str = "", *, deadline_seconds: float | None = None

@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from ccms_client import MetricStoreClient
+from ccms_client import AsyncClient
 from ccms_server import jit
 from ccms_server.warm_up import warm_up
 from helpers.server import server_inside
@@ -77,7 +77,7 @@ async def ask(rest):
         assert (await rest.query(body | changes)).status == 200
 
 
-async def use_grpc(grpc: MetricStoreClient):
+async def use_grpc(grpc: AsyncClient):
     assert (await grpc.write_lines(b"node,cluster=c,hostname=g value=1 1700000000\n")).stored == 1
 
 

@@ -9,7 +9,7 @@ import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ccms_client import MetricStoreClient
+from ccms_client import AsyncClient
 from ccms_server.app import run
 from ccms_server.config import parse_config
 from helpers.rest import rest_client
@@ -93,7 +93,7 @@ async def clients(http, grpc_address, *, token=None, authority=None, client=None
     """A client for each protocol, see `server_inside`."""
     async with (
         rest_client(http, token=token, ssl_context=authority and authority.context(client)) as rest,
-        MetricStoreClient.connect(grpc_address, token=token, tls=authority and authority.tls(client)) as grpc,
+        AsyncClient(grpc_address, token=token, tls=authority and authority.tls(client)) as grpc,
     ):
         yield rest, grpc
 
@@ -142,7 +142,7 @@ async def server_process(directory, **config):
         async with asyncio.timeout(DEADLINE_SECONDS):
             http, grpc_address = await _addresses(process, log)
         reading = asyncio.create_task(_read_log(process, log))
-        async with rest_client(http) as rest, MetricStoreClient.connect(grpc_address) as grpc:
+        async with rest_client(http) as rest, AsyncClient(grpc_address) as grpc:
             yield ServerProcess(rest, grpc, grpc_address, process, log)
     finally:
         if process.returncode is None:

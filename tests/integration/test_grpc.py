@@ -13,10 +13,10 @@ from ccms.v1 import metric_store_service_pb2 as service_pb
 from ccms.v1 import sample_pb2 as sample_pb
 from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceStub
 from ccms_client import (
+    AsyncClient,
     Component,
     DeadlineError,
     InvalidRequestError,
-    MetricStoreClient,
     SampleColumn,
     SeriesQuery,
     ServerBusyError,
@@ -368,7 +368,7 @@ async def test_a_deadline_ends_the_call(server, monkeypatch):
 
 
 async def test_a_server_that_is_not_there():
-    async with MetricStoreClient.connect("127.0.0.1:1") as client:
+    async with AsyncClient("127.0.0.1:1") as client:
         with pytest.raises(ServerUnavailableError):
             await client.write_lines(b"")
 

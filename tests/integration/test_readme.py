@@ -68,7 +68,7 @@ async def test_a_sample_written_with_curl_is_found_with_curl(server):
 
 
 async def test_the_client_reads_what_it_wrote(server):
-    printed = await run(sys.executable, "-c", on_its_ports(block("python", "MetricStoreClient"), server))
+    printed = await run(sys.executable, "-c", on_its_ports(block("python", "AsyncClient"), server))
     assert "2.5" in printed
     assert "Statistics(" in printed
 

@@ -14,7 +14,7 @@ from helpers.server import clients, server_inside
 from helpers.tokens import Issuer
 from helpers.waiting import eventually
 
-from ccms_client import MetricStoreClient, ServerUnavailableError, Tls
+from ccms_client import AsyncClient, ServerUnavailableError, Tls
 from ccms_server import tls
 from ccms_server.errors import ConfigError
 
@@ -88,7 +88,7 @@ async def test_who_does_not_know_the_authority_does_not_connect(server, protocol
 
 async def test_a_client_without_tls_gets_no_answer(server):
     plain = server.rest.base_url.replace("https", "http")
-    async with rest_client(plain) as rest, MetricStoreClient.connect(server.grpc_address) as grpc:
+    async with rest_client(plain) as rest, AsyncClient(server.grpc_address) as grpc:
         with pytest.raises(aiohttp.ClientError):
             await rest.write(LINES)
         with pytest.raises(ServerUnavailableError):
