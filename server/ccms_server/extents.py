@@ -46,6 +46,11 @@ def series_extents(store: Store, path: Sequence[str]) -> Iterator[list[SeriesExt
     return _chunks(store, _walk(store, top, tuple(path)))
 
 
+def is_served(store: Store, metric_id: int) -> bool:
+    """Whether a metric is served; the name of one that is retired may stand for another table by now, or for none."""
+    return store.metric_id(store.tables[metric_id].metric.name) == metric_id
+
+
 def _chunks(store: Store, found: Iterator[_Found]) -> Iterator[list[SeriesExtent]]:
     while chunk := list(islice(found, CHUNK_SERIES)):
         starts, n_slots = store.extents(np.array([each.series for each in chunk], np.int32))
@@ -60,8 +65,7 @@ def _chunks(store: Store, found: Iterator[_Found]) -> Iterator[list[SeriesExtent
 def _walk(store: Store, level: Level, path: tuple[str, ...]) -> Iterator[_Found]:
     """All series from a level on, depth first."""
     for metric_id, series in sorted(level.series.items()):
-        # The name of a retired metric may stand for another table by now, or for none.
-        if store.metric_id(store.tables[metric_id].metric.name) == metric_id:
+        if is_served(store, metric_id):
             yield _Found(path, metric_id, series)
     for name, child in list(level.children.items()):
         yield from _walk(store, child, (*path, name))
