@@ -1,6 +1,6 @@
 """What a running server takes over from its configuration file when it is told to read it again.
 
-Metrics that are new, rules to aggregate by, another key for tokens, and users take effect at once, and certificates are
+Metrics that are new, rules to aggregate by, units, another key for tokens, and users take effect at once, and certificates are
 read again. All else waits for the next start, and is named. A file that breaks a rule, or gives a metric another
 interval, changes nothing at all.
 """
@@ -113,13 +113,13 @@ class Reloader:
             logger.warning("%s", sentence)
         warn_of_exposure(self._running, self._endpoints)
         names = ", ".join(metric.name for metric in changed) or "none"
-        logger.info("the configuration was read again; metrics that are new or aggregated otherwise: %s", names)
+        logger.info("the configuration was read again; metrics that are new or changed: %s", names)
         if waiting:
             logger.warning("these changes take effect at the next start: %s", ", ".join(waiting))
 
 
 def changed_metrics(running: Sequence[Metric], new: Sequence[Metric]) -> list[Metric]:
-    """The metrics that are not served yet, or are aggregated otherwise.
+    """The metrics that are not served yet, are aggregated otherwise, or have another unit.
 
     Raises:
         ConfigError: One has another interval.

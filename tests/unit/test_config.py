@@ -140,7 +140,7 @@ def test_every_key_of_the_predecessor_is_read():
 
 def test_every_key_of_our_own_is_read():
     assert load_config(CORPUS / "everything-new.good.json") == Config(
-        metrics=MINIMAL.metrics,
+        metrics=(Metric("cpu_load", 60, unit="1"),),
         http_api=HttpApiConfig(
             address=":0",
             https_cert_file="cert.pem",

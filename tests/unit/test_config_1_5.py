@@ -95,7 +95,7 @@ def test_every_key_of_that_release_is_read():
 def test_every_key_of_our_own_is_read():
     assert load_config(CORPUS / "layout-1.5-everything-new.good.json") == Config(
         layout=Layout.OF_1_5,
-        metrics=(Metric("cpu_load", 60),),
+        metrics=(Metric("cpu_load", 60, unit="1"),),
         http_api=HttpApiConfig(
             address=":0",
             https_cert_file="cert.pem",

@@ -59,6 +59,13 @@ async def test_new_metrics_and_rules_are_served_once(reloader, taken, caplog):
     assert taken.metrics[1:] == [[]]
 
 
+async def test_a_unit_is_taken_over(reloader, taken, caplog):
+    reloader._path.write_text(config_text(metrics={"load": {"frequency": 60, "unit": "1"}}))
+    await reloader.reload()
+    assert taken.metrics == [[Metric("load", 60, unit="1")]]
+    assert "new or changed: load" in caplog.text
+
+
 async def test_keys_roles_and_certificates_are_taken_over(reloader, taken):
     text = config_text(metrics=LOAD, **{"jwt-public-key": KEY, "auth": {"enforce-roles": False}})
     reloader._path.write_text(text)

@@ -70,7 +70,7 @@ def _settings_of_1_5(config: Config) -> Settings:
 
 
 def _metrics(metrics: tuple[Metric, ...]) -> Settings:
-    return {metric.name: {"frequency": metric.interval, "aggregation": metric.aggregation} for metric in metrics}
+    return {metric.name: {"frequency": metric.interval, **_by_key(metric, "aggregation", "unit")} for metric in metrics}
 
 
 def _rest(http_api: HttpApiConfig) -> Settings:

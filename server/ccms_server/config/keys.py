@@ -16,6 +16,7 @@ NAME: Final = "{name}"
 _IN_BOTH: Final = (
     "metrics.{name}.frequency",
     "metrics.{name}.aggregation",
+    "metrics.{name}.unit",
     "grpc-api.address",
     "auth.enforce-roles",
     "auth.basic[].username",

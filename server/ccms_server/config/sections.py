@@ -38,7 +38,7 @@ def read_metrics(file: Section) -> tuple[Metric, ...]:
         if rule := broken_name_rule(name, is_directory=False):
             section.fail(name, None, f"a metric's name {rule}")
         interval = settings.whole_number("frequency", least=1, most=INTERVAL_SECONDS_MAX)
-        metrics.append(Metric(name, interval, _read_aggregation(settings)))
+        metrics.append(Metric(name, interval, _read_aggregation(settings), _read_unit(settings)))
     if not metrics:
         file.fail("metrics", None, "must name at least one metric")
     return tuple(metrics)
@@ -52,6 +52,13 @@ def _read_aggregation(settings: Section) -> Aggregation | None:
     if text not in set(Aggregation):
         settings.fail("aggregation", text, f"must be {form}")
     return Aggregation(text)
+
+
+def _read_unit(settings: Section) -> str:
+    unit = settings.text("unit", "")
+    if unit and (rule := broken_name_rule(unit, is_directory=False)):
+        settings.fail("unit", unit, rule)
+    return unit
 
 
 def read_http_api(section: Section, address_key: str) -> HttpApiConfig:

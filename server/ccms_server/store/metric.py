@@ -20,3 +20,5 @@ class Metric:
     """Spacing of its samples, in seconds, >= 1."""
     aggregation: Aggregation | None = None
     """None: series of this metric cannot be aggregated."""
+    unit: str = ""
+    """Unit of its values, for those who show them; empty: none is known."""
