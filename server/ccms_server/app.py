@@ -141,6 +141,7 @@ async def run(
             subscribers = await stack.enter_async_context(
                 subscribed(config.nats, service, health.set_nats, config.layout)
             )
+            stack.callback(service.drain)
             stack.push_async_callback(health.set_serving, False)
             _log_endpoints("serving REST on %s, gRPC on %s", endpoints)
             if not config.is_durable:

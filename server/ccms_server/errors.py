@@ -5,7 +5,8 @@ MetricStoreError
 ├── RequestError         the request breaks a rule: mend the request
 │   ├── InvalidRequestError   a field has a wrong type or value
 │   ├── LimitExceededError    the answer or the request would be larger than allowed: ask for less
-│   └── NotFoundError         what the request names does not exist: look it up
+│   ├── NotFoundError         what the request names does not exist: look it up
+│   └── SequenceGapError      a batch of a stream comes before its turn: send those before it first
 ├── UnauthenticatedError the request does not say who sends it: show a token
 ├── PermissionDeniedError the sender may not do that: show another token
 ├── QueueFullError       the server is behind: send again later
@@ -77,6 +78,22 @@ class LimitExceededError(RequestError):
 
 class NotFoundError(RequestError):
     """What the request names does not exist."""
+
+
+class SequenceGapError(RequestError):
+    """A batch of a stream comes before its turn.
+
+    Attributes:
+        number: Its number.
+        last: Number of the last batch that is stored.
+    """
+
+    def __init__(self, number: int, last: int) -> None:
+        super().__init__(
+            f"batch {number:,} cannot be stored before those from {last + 1:,} on; open the stream again and send these"
+        )
+        self.number = number
+        self.last = last
 
 
 class UnauthenticatedError(MetricStoreError):

@@ -6,6 +6,7 @@ gRPC, REST and NATS translate their wire formats to and from these types; `servi
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ class WriteReport:
     """Samples not stored, by reason."""
     first_rejected: list[Rejection] = field(default_factory=list)
     """The first `REJECTIONS_KEPT_MAX` of them, in order of their index."""
+    already_stored: bool = False
+    """The write was known, and stored before; this is what became of it then."""
 
     @property
     def rejected_total(self) -> int:
@@ -61,9 +64,8 @@ class WriteReport:
         self.first_rejected = both[:REJECTIONS_KEPT_MAX]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleColumn:
-    """A run of samples of one series, as a typed client sends it."""
+class SeriesName(NamedTuple):
+    """What a series is called, as a client spells it; names are checked when it is looked up."""
 
     metric: str
     cluster: str
@@ -72,6 +74,18 @@ class SampleColumn:
     """Level below the host, type and id run together (`hwthread3`); empty for the host itself."""
     subcomponent: str = ""
     """Level below the component; empty for none."""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Cluster, host, and optionally component and sub-component."""
+        return tuple(name for name in self[1:] if name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleColumn:
+    """A run of samples of one series, as a typed client sends it."""
+
+    series: SeriesName
     timestamps: NDArray[np.int64] | None = None
     """int64 array of shape (n_samples,), seconds since the epoch; None when the times are regular."""
     start: int = 0
@@ -80,6 +94,11 @@ class SampleColumn:
     """Spacing when `timestamps` is None, in seconds; 0 means the interval of the metric."""
     values: NDArray[np.float64]
     """float64 array of shape (n_samples,); NaN means no sample."""
+
+    @property
+    def n_samples(self) -> int:
+        """Samples it stands for; when times and values differ in number, the greater one."""
+        return len(self.values) if self.timestamps is None else max(len(self.values), len(self.timestamps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

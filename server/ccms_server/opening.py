@@ -72,6 +72,7 @@ def open_disk(
         damage,
         recovery.blocks,
         recovery.outdated,
+        recovery.known_writes,
         bounds=WalBounds(
             store,
             wal,

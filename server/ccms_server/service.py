@@ -12,12 +12,15 @@ from typing import Final, TypeVar
 
 from ccms_server.config import Config, LimitsConfig
 from ccms_server.durability.keeper import Keeper, MemoryKeeper
+from ccms_server.durability.known_writes import NameKind, WriteId
 from ccms_server.durability.recovery import Recovery
-from ccms_server.errors import LimitExceededError, NotReadyError
+from ccms_server.errors import InvalidRequestError, LimitExceededError, NotReadyError
 from ccms_server.extents import series_extents
 from ccms_server.health import host_health
+from ccms_server.ingest.batches import Batch, ColumnBatch, LineBatch
 from ccms_server.ingest.writer import IngestCounters, Writer
 from ccms_server.legacy.predecessor import LegacyFiles
+from ccms_server.matcher import SeriesMatcher, matching_chunks
 from ccms_server.model import (
     HostHealth,
     QueryRequest,
@@ -32,6 +35,7 @@ from ccms_server.query import Plan, answers, plan
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
 from ccms_server.warm_up import warm_up
+from ccms_server.watches import Watch, Watches
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,9 @@ CHUNK_POINTS: Final = 1 << 17
 """Values read before they are handed on: a megabyte."""
 
 CHUNK_SERIES: Final = 512
+
+WRITE_NAME_BYTES_MAX: Final = 64
+"""Length of what a write or a stream is called."""
 
 CGROUP_MEMORY_MAX: Final = Path("/sys/fs/cgroup/memory.max")
 
@@ -58,12 +65,14 @@ class MetricService:
     Attributes:
         store: The store; for reading.
         limits: What requests may ask for.
+        draining: Set when the end is near: calls that go on and on are to end.
     """
 
     def __init__(
         self,
         store: Store,
         writer: Writer,
+        watches: Watches,
         limits: LimitsConfig,
         recovery: Recovery | None,
         legacy: LegacyFiles | None,
@@ -77,6 +86,7 @@ class MetricService:
         Args:
             store: The store.
             writer: Writes to it.
+            watches: Are told by the writer what is stored.
             limits: What requests may ask for.
             recovery: Fills the store before anything is served; None: there is nothing to fill it with.
             legacy: Files of the predecessor in the same directory; None: there is none.
@@ -89,6 +99,8 @@ class MetricService:
         self._clock = clock
         self._memory_seconds = memory_seconds
         self._writer = writer
+        self._watches = watches
+        self.draining = asyncio.Event()
         self._recovery = recovery
         self._legacy = legacy
         self._readers = ThreadPoolExecutor(workers, thread_name_prefix="reader")
@@ -118,9 +130,11 @@ class MetricService:
         """
         with ExitStack() as stack:
             store, keeper, recovery, legacy = _open_store(config, clock, stack)
+            watches = Watches(store)
             writer = Writer(
                 store,
                 keeper,
+                watches,
                 clock=clock,
                 retention_seconds=config.retention_seconds,
                 kept_from=kept_from,
@@ -132,6 +146,7 @@ class MetricService:
             yield cls(
                 store,
                 writer,
+                watches,
                 config.limits,
                 recovery,
                 legacy,
@@ -205,20 +220,30 @@ class MetricService:
             await asyncio.sleep(self._legacy.write_interval)
             await asyncio.to_thread(self._legacy.write)
 
-    async def write_lines(self, payload: bytes, default_cluster: str) -> WriteReport:
+    def drain(self) -> None:
+        """The end is near: calls that go on and on are to end, all others may still be made."""
+        self.draining.set()
+
+    async def write_lines(self, payload: bytes, default_cluster: str, request_id: str = "") -> WriteReport:
         """Stores a batch of line protocol.
+
+        Args:
+            payload: UTF-8 text, one sample a line.
+            default_cluster: Cluster of lines without a `cluster` tag; empty: such lines are rejected.
+            request_id: What the write is called when it is sent again; empty: it is stored again then.
 
         Returns:
             What became of it, once all of it is stored.
 
         Raises:
             LimitExceededError: The batch is larger than allowed.
+            InvalidRequestError: The id is too long.
             QueueFullError: The server is behind.
             DiskUnavailableError: The samples cannot be made durable.
             NotReadyError: The server is starting or stopping.
         """
         self._check(len(payload))
-        return await self._writer.write_lines(payload, default_cluster)
+        return await self._writer.write(LineBatch(payload, default_cluster), _request_id(request_id))
 
     async def admit_lines(self, payload: bytes, default_cluster: str) -> None:
         """Queues a batch of line protocol as soon as there is room; what becomes of it is only counted.
@@ -230,10 +255,63 @@ class MetricService:
         self._check(len(payload))
         await self._writer.admit_lines(payload, default_cluster)
 
-    async def write_columns(self, columns: Sequence[SampleColumn]) -> WriteReport:
+    async def write_columns(self, columns: Sequence[SampleColumn], request_id: str = "") -> WriteReport:
         """Stores columns of samples; see `write_lines`."""
         self._check(sum(8 * len(column.values) for column in columns))
-        return await self._writer.write_columns(columns)
+        return await self._writer.write(ColumnBatch(columns), _request_id(request_id))
+
+    async def resume_stream(self, name: str, first_number: int) -> int:
+        """Gets ready for the batches of a stream.
+
+        Args:
+            name: What the stream is called.
+            first_number: Number of the first batch that its sender does not know to be stored, from 1.
+
+        Returns:
+            Number of the last batch that is stored, at least the one before `first_number`. See `write_lines` for the
+            errors.
+        """
+        self._check(0)
+        check_write_name("opening.stream_id", name)
+        return await self._writer.resume(name, first_number)
+
+    async def write_to_stream(self, batch: Batch, name: str, number: int) -> asyncio.Future[WriteReport]:
+        """Queues a batch of a stream as soon as there is room.
+
+        Args:
+            batch: The batch.
+            name: What the stream is called; empty: the batch is stored again when it is sent again.
+            number: Of the batch.
+
+        Returns:
+            What `write_lines` would return or raise, later. SequenceGapError: The batch before it is not stored.
+
+        Raises:
+            NotReadyError: The server is starting or stopping.
+        """
+        self._check(0)
+        write_id = WriteId(NameKind.STREAM, name, number) if name else None
+        return await self._writer.admit(batch, write_id)
+
+    @asynccontextmanager
+    async def watching(self, matcher: SeriesMatcher, arrived: asyncio.Event) -> AsyncIterator[Watch]:
+        """Keeps samples of series that are stored from now on, while the context lasts.
+
+        Args:
+            matcher: Selects the series; those that appear later are watched as well.
+            arrived: Is set when there is something to take.
+
+        Raises:
+            LimitExceededError: These are more series than one query may have.
+            NotReadyError: The server is starting or stopping.
+        """
+        self._check(0)
+        with self._watches.opened(matcher, self.limits.query_series, arrived) as watch:
+            found = _added_to(watch, self.store, matcher)
+            async with aclosing(self._read_on_threads(found)) as parts:
+                async for _ in parts:
+                    pass
+            yield watch
 
     async def free(self, path: Sequence[str], before: int) -> int:
         """Drops the samples of a subtree that are older than a time.
@@ -344,6 +422,30 @@ class MetricService:
             raise LimitExceededError(
                 "bytes in one request", request_bytes, self.limits.request_bytes, "send smaller batches"
             )
+
+
+def check_write_name(field: str, name: str) -> None:
+    """Checks what a write or a stream is called.
+
+    Raises:
+        InvalidRequestError: It is too long.
+    """
+    if len(name.encode()) > WRITE_NAME_BYTES_MAX:
+        raise InvalidRequestError(field, f"is longer than {WRITE_NAME_BYTES_MAX} bytes; use a UUID, for example")
+
+
+def _request_id(name: str) -> WriteId | None:
+    """What a write is known by; None: by nothing."""
+    check_write_name("request_id", name)
+    return WriteId(NameKind.REQUEST, name, 1) if name else None
+
+
+def _added_to(watch: Watch, store: Store, matcher: SeriesMatcher) -> Iterator[int]:
+    """Adds the series there are to a watch, some at a time; yields how many."""
+    for chunk in matching_chunks(store, matcher):
+        for each in chunk:
+            watch.add(each.series, store.tables[each.metric_id].metric.name, each.path)
+        yield len(chunk)
 
 
 def _open_store(

@@ -384,11 +384,12 @@ def test_a_damaged_state_costs_what_was_freed_at_most(cut, disk):
     content, expected = cut.files["state"], cut.expected()
     without = cut.expected(has_state=False)
     assert without != expected
-    floors_at = len(content) - 8 * len(SERIES)
+    floors_at, floors_end = 52 + (4 + 4 + 1 + 8 + 8) * len(SERIES), 52 + (4 + 4 + 1 + 8 + 8 + 8) * len(SERIES)
+    assert len(content) > floors_end
     for at in range(len(content)):
-        is_head = at < 52
-        disk.check(cut, "state", flipped(content, at), without if is_head or at >= floors_at else expected, at=at)
-        disk.check(cut, "state", content[:at], without, at=at)
+        is_lost = at < 52 or floors_at <= at < floors_end
+        disk.check(cut, "state", flipped(content, at), without if is_lost else expected, at=at)
+        disk.check(cut, "state", content[:at], without if at < floors_end else expected, at=at)
 
 
 def test_without_a_state_only_what_was_freed_is_lost(cut, disk):

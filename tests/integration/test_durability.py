@@ -208,9 +208,10 @@ async def test_a_second_server_names_the_directory_and_the_process_that_has_it(t
 
 
 def _of_later_version(content, length, version_at=8):
-    """A header whose version is 2, with the checksum that belongs to it."""
+    """A header with the next version, and the checksum that belongs to it."""
     head = bytearray(content[:length])
-    struct.pack_into("<I", head, version_at, 2)
+    [version] = struct.unpack_from("<I", head, version_at)
+    struct.pack_into("<I", head, version_at, version + 1)
     struct.pack_into("<I", head, length - 4, crc32c(head[:-4]))
     return bytes(head) + content[length:]
 
@@ -236,12 +237,13 @@ async def test_files_of_a_later_release_are_left_alone(tmp_path, pattern):
     directory = tmp_path / "cc-metric-store"
     path = max(directory.glob(pattern))
     path.write_bytes(LATER[pattern](path.read_bytes()))
+    known = 2 if pattern in ("wal/*.wal", "state") else 1
     before = fingerprint(directory)
     async with launched(tmp_path, **options(tmp_path)) as failed:
         assert await failed.end() == 1
         assert failed.log == [
-            f"cc-metric-store: {path} has format version 2, this release knows versions up to 1; nothing was changed: "
-            "use the release that wrote it, or set another `checkpoints.directory`\n"
+            f"cc-metric-store: {path} has format version {known + 1}, this release knows versions up to {known}; nothing "
+            "was changed: use the release that wrote it, or set another `checkpoints.directory`\n"
         ]
     assert fingerprint(directory) == before
 

@@ -306,7 +306,7 @@ async def test_many_ids_of_one_query_count(server):
 async def test_errors_of_the_service_become_those_of_the_client(
     server, monkeypatch, caplog, error, expected, retry_after_seconds
 ):
-    async def write_lines(self, payload, default_cluster):
+    async def write_lines(self, payload, default_cluster, request_id=""):
         raise error
 
     async def query(self, request):
@@ -355,7 +355,7 @@ async def test_a_call_that_is_cancelled_stops_the_work(server, monkeypatch):
 async def test_a_deadline_ends_the_call(server, monkeypatch):
     waiting = asyncio.Event()
 
-    async def write_lines(self, payload, default_cluster):
+    async def write_lines(self, payload, default_cluster, request_id=""):
         try:
             await asyncio.Event().wait()
         finally:

@@ -27,9 +27,9 @@ def test_committed_modules_are_those_of_the_proto_files(tmp_path):
 
 
 def test_only_services_have_grpc_modules():
+    services = ("admin_service", "catalog_service", "metric_store_service")
     assert {path for path in generated_files(ROOT / "protos") if "_grpc" in path} == {
-        "ccms/v1/metric_store_service_pb2_grpc.py",
-        "ccms/v1/metric_store_service_pb2_grpc.pyi",
+        f"ccms/v1/{service}_pb2_grpc.{suffix}" for service in services for suffix in ("py", "pyi")
     }
 
 

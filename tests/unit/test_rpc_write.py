@@ -27,11 +27,11 @@ def request(**components):
     ],
 )
 def test_only_a_component_can_be_the_host_itself(components, names):
-    [column] = read_columns(request(**components))
-    assert (column.component, column.subcomponent) == names
+    [column] = read_columns(request(**components).columns)
+    assert (column.series.component, column.series.subcomponent) == names
 
 
 @pytest.mark.parametrize("component", [Component(), Component(type="node")])
 def test_a_subcomponent_needs_a_component(component):
     with pytest.raises(InvalidRequestError, match=r"subcomponent: needs a `component`"):
-        read_columns(request(component=component, subcomponent=Component(type="node", id="7")))
+        read_columns(request(component=component, subcomponent=Component(type="node", id="7")).columns)

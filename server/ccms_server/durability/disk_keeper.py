@@ -15,15 +15,22 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-import numpy as np
-
 from ccms_server.durability.archiving import Archive
 from ccms_server.durability.block import Block, block_path
 from ccms_server.durability.block_job import BlockJob
 from ccms_server.durability.catalogue import Catalogue, StoredMetric
 from ccms_server.durability.damage import DamageLog
 from ccms_server.durability.directory import StoreDirectory, fsync_directory
-from ccms_server.durability.sample_codec import DROPPED, FLOORS, SAMPLES, encode, encode_dropped, encode_floors
+from ccms_server.durability.known_writes import KnownWrite, KnownWrites, encode_identified
+from ccms_server.durability.sample_codec import (
+    DROPPED,
+    FLOORS,
+    IDENTIFIED_SAMPLES,
+    SAMPLES,
+    encode,
+    encode_dropped,
+    encode_floors,
+)
 from ccms_server.durability.state import COLUMNS, SeriesState, save_state
 from ccms_server.durability.wal import Wal
 from ccms_server.durability.wal_bounds import WalBounds
@@ -57,6 +64,7 @@ class DiskKeeper:
         blocks: The block of each window that has one, by interval in seconds and number of the window.
         damage: Damage found so far.
         tick: See `Keeper`.
+        known_writes: See `Keeper`.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class DiskKeeper:
         damage: DamageLog,
         blocks: dict[tuple[int, int], Block],
         outdated: list[Path],
+        known_writes: KnownWrites,
         *,
         bounds: WalBounds,
         memory_cap_bytes: int,
@@ -83,12 +92,14 @@ class DiskKeeper:
             damage: Is told of damage that is found.
             blocks: Those that are found by the recovery.
             outdated: Files of blocks to delete, found by the recovery.
+            known_writes: Writes that are stored, as far as the recovery has found out.
             bounds: How far the WAL may grow.
             memory_cap_bytes: Resident memory beyond which windows are sealed early and maps given back; 0: no such cap.
             archive: Takes windows before they are dropped; None: they are just dropped.
         """
         self.blocks = blocks
         self.damage = damage
+        self.known_writes = known_writes
         self.tick = wal.sync_seconds or float("inf")
         self._store = store
         self._directory = directory
@@ -113,23 +124,26 @@ class DiskKeeper:
 
     # --- writing
 
-    def put(self, placements: Sequence[Placement]) -> None:
+    def put(self, placements: Sequence[Placement], writes: Sequence[KnownWrite] = ()) -> None:
         """See `Keeper`."""
         placements = [placed for placed in placements if len(placed.series)]
-        if not placements:
+        if not placements and not writes:
             return
-        placed = (
-            placements[0] if len(placements) == 1 else Placement(*map(np.concatenate, zip(*placements, strict=True)))
-        )
-        number = self._log(SAMPLES, encode(*placed))
+        placed = placements[0] if len(placements) == 1 else Placement.joined(placements)
+        samples = encode(*placed)
+        if writes:
+            number = self._log(IDENTIFIED_SAMPLES, [*encode_identified(writes), samples])
+        else:
+            number = self._log(SAMPLES, [samples])
         self._store.put(placed)
         self._store.log_number = number
+        self.known_writes.note(writes)
 
     def free(self, path: Sequence[str], before: int) -> int:
         """See `Keeper`."""
         series, slots = self._store.floors(path, before)
         if len(series):
-            number = self._log(FLOORS, encode_floors(series, slots))
+            number = self._log(FLOORS, [encode_floors(series, slots)])
             self._store.set_floors(series, slots)
             self._store.log_number = number
         return len(series)
@@ -183,14 +197,14 @@ class DiskKeeper:
             except OSError as error:
                 logger.warning("the state cannot be written: %s; nothing is lost by that", reason_of(error))
 
-    def _log(self, kind: int, payload: bytes) -> int:
+    def _log(self, kind: int, payload: Sequence[bytes]) -> int:
         """Appends to the WAL; returns the number of the record."""
         if self._bounds.is_exceeded:
             reasons = [f"{what} ({why})" for what, why in self._trouble.items()] or ["blocks are written too slowly"]
             raise DiskUnavailableError(f"the WAL has grown to {self._wal.bytes:,} bytes: {'; '.join(reasons)}")
         try:
             self._catalogue.save()  # first: no record may name a series that nobody knows
-            number = self._wal.commit(kind, [payload])
+            number = self._wal.commit(kind, payload)
         except OSError as error:
             self._note_trouble("samples cannot be logged", error)
             raise DiskUnavailableError(reason_of(error)) from error
@@ -447,7 +461,7 @@ class DiskKeeper:
 
     def _series_state(self) -> SeriesState:
         assert self._store.log_number is not None, "the store is logged"
-        return SeriesState(self._store.log_number, *self._store.series_columns(COLUMNS))
+        return SeriesState(self._store.log_number, *self._store.series_columns(COLUMNS), writes=self.known_writes.all())
 
 
 def resident_bytes() -> int:

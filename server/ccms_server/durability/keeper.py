@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
+from ccms_server.durability.known_writes import KnownWrite, KnownWrites
 from ccms_server.store.append import Placement
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
@@ -13,12 +14,18 @@ class Keeper(Protocol):
 
     Attributes:
         tick: Seconds after which `is_sync_due` may have changed.
+        known_writes: Writes that are stored.
     """
 
     tick: float
+    known_writes: KnownWrites
 
-    def put(self, placements: Sequence[Placement]) -> None:
+    def put(self, placements: Sequence[Placement], writes: Sequence[KnownWrite] = ()) -> None:
         """Puts samples into the store, all of them at once as far as durability is concerned.
+
+        Args:
+            placements: The samples.
+            writes: What is to be known of them from then on, in `known_writes`.
 
         Raises:
             DiskUnavailableError: They cannot be made durable; none of them was put.
@@ -62,11 +69,13 @@ class MemoryKeeper:
     is_sync_due = False
 
     def __init__(self, store: Store) -> None:
+        self.known_writes = KnownWrites()
         self._store = store
 
-    def put(self, placements: Sequence[Placement]) -> None:  # noqa: D102  see Keeper
+    def put(self, placements: Sequence[Placement], writes: Sequence[KnownWrite] = ()) -> None:  # noqa: D102  see Keeper
         for placed in placements:
             self._store.put(placed)
+        self.known_writes.note(writes)
 
     def free(self, path: Sequence[str], before: int) -> int:  # noqa: D102
         return self._store.free(path, before)

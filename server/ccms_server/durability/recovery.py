@@ -19,8 +19,17 @@ from ccms_server.durability.block import Block, DamagedFileError
 from ccms_server.durability.catalogue import Catalogue
 from ccms_server.durability.damage import Damage, DamageLog
 from ccms_server.durability.directory import StoreDirectory
+from ccms_server.durability.known_writes import KnownWrites, decode_identified
 from ccms_server.durability.records import Record
-from ccms_server.durability.sample_codec import DROPPED, FLOORS, SAMPLES, decode, decode_dropped, decode_floors
+from ccms_server.durability.sample_codec import (
+    DROPPED,
+    FLOORS,
+    IDENTIFIED_SAMPLES,
+    SAMPLES,
+    decode,
+    decode_dropped,
+    decode_floors,
+)
 from ccms_server.durability.state import SeriesState, load_state
 from ccms_server.durability.wal import Wal
 from ccms_server.errors import DirectoryError
@@ -45,6 +54,7 @@ class Recovery:
     Attributes:
         blocks: The block of each window that has one, by interval in seconds and number of the window.
         outdated: Files of blocks whose windows were dropped; they are to be deleted.
+        known_writes: Writes that are stored.
         samples: Samples replayed so far.
     """
 
@@ -66,6 +76,7 @@ class Recovery:
         """
         self.blocks: dict[tuple[int, int], Block] = {}
         self.outdated: list[Path] = []
+        self.known_writes = KnownWrites()
         self.samples = 0
         self._n_series = 0  # ids that were given away, as far as is known
         self._store = store
@@ -110,8 +121,9 @@ class Recovery:
         is_whole = self._catalogue.is_whole and self._n_series == self._store.n_series
         if not is_whole:
             self._store.reserve(Reserved(self._n_series, 0))
-        self._store.on_registered = self._catalogue.add
+        self._store.on_registered.append(self._catalogue.add)
         self._store.set_series_columns(state.columns)
+        self.known_writes.note(state.writes)
         self._phases_known = state.number if "phase" in state.columns else 0
         yield
         for (interval, number), block in self.blocks.items():
@@ -193,8 +205,12 @@ class Recovery:
 
     def _replay_record(self, record: Record) -> None:
         self._store.log_number = record.number - 1
-        if record.kind == SAMPLES:
-            placed = Placement(*decode(record.payload))
+        if record.kind in (SAMPLES, IDENTIFIED_SAMPLES):
+            samples = record.payload
+            if record.kind == IDENTIFIED_SAMPLES:
+                writes, samples = decode_identified(samples)
+                self.known_writes.note(writes)
+            placed = Placement(*decode(samples))
             known = self._store.is_known(placed.series)
             if not known.all():
                 self._unknown_samples += int((~known).sum())

@@ -19,6 +19,9 @@ in 64 bits. A value is written as a decimal only if the division, which rounds c
 
 Slot k of a series is centred on `phase + k * interval` seconds since the epoch. Mantissas are little endian.
 
+A record of identified samples: u32 length of the writes that are known from then on, those writes (`known_writes`), and
+the samples of these and perhaps of other writes, as above.
+
 A record of floors, the first slots that series accept, is plain arrays: i32[n] ids, i64[n] slots.
 
 A record of dropped windows: u32 interval in seconds, u32 0, i64 number of the first window that is kept.
@@ -41,6 +44,8 @@ FLOORS: Final = 2
 """Kind of a record that holds floors."""
 DROPPED: Final = 3
 """Kind of a record that tells which windows were dropped."""
+IDENTIFIED_SAMPLES: Final = 4
+"""Kind of a record that holds samples, and what their writes are known by."""
 
 VARINT_BYTES_MAX: Final = 10
 SAMPLE_BYTES_MAX: Final = 4 * VARINT_BYTES_MAX + 9

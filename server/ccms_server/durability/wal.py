@@ -1,7 +1,7 @@
 """The write-ahead log: what was committed and is not in blocks yet.
 
 A directory of segments, `<first number, 20 digits>.wal`: files of records (`records`; magic `CCMSWAL` and a line feed,
-version 1) whose numbers count up by one, through all segments. A segment's name is the number of its first record.
+version 2) whose numbers count up by one, through all segments. A segment's name is the number of its first record.
 The log is written at the end of the last segment, and shortened by deleting whole segments at its beginning.
 
 What replay makes of what it finds:
@@ -42,7 +42,8 @@ from ccms_server.durability.records import (
 logger = logging.getLogger(__name__)
 
 MAGIC: Final = b"CCMSWAL\n"
-VERSION: Final = 1
+VERSION: Final = 2
+"""Version 1 has no records of identified samples."""
 RESERVED_BYTES: Final = 1 << 20
 """Bytes of a segment that are written ahead at a time."""
 SYNC_ALWAYS: Final = 0.0

@@ -1,50 +1,51 @@
 """The writer: everything that is stored goes through here, one batch after another.
 
-    senders -> bounded queue -> one thread: decode, place, make durable, put -> senders are told
+    senders -> bounded queue -> one thread: decode, place, make durable, put -> senders and watches are told
 
 The writer takes all that waits, in order, and works on it in one go on its own thread, so batches grow by themselves
 under load while the event loop goes on reading; they share one record of the log. Between batches it maintains the
-store. A full queue is the senders' problem to handle: requests are refused (`QueueFullError`), subscriptions wait
-(`admit_lines`).
+store. A full queue is the senders' problem to handle: requests are refused (`QueueFullError`), streams and
+subscriptions wait (`admit`, `admit_lines`).
+
+A write with an id is stored once: if it is known already, its sender is told what became of it then. Writes of a name
+are stored in the order of their numbers, and one does not get ahead of another that failed.
 """
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Final, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ccms_server.durability.keeper import Keeper
-from ccms_server.errors import DiskUnavailableError, NotReadyError, QueueFullError, RejectReason
-from ccms_server.ingest.decoder import KEYS_MAX, LineDecoder
-from ccms_server.ingest.line_protocol import shown
-from ccms_server.model import REJECTIONS_KEPT_MAX, Rejection, SampleColumn, WriteReport
-from ccms_server.names import broken_name_rule
-from ccms_server.store.append import NO_SAMPLE, STORED, Placement
+from ccms_server.durability.known_writes import KnownWrite, NameKind, WriteId
+from ccms_server.errors import (
+    DiskUnavailableError,
+    NotReadyError,
+    QueueFullError,
+    RejectReason,
+    RequestError,
+    SequenceGapError,
+)
+from ccms_server.ingest.batches import OVERHEAD_BYTES, Batch, LineBatch
+from ccms_server.ingest.placing import Placer
+from ccms_server.model import WriteReport
+from ccms_server.store.append import Placement
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
+from ccms_server.watches import Watches
 
 logger = logging.getLogger(__name__)
 
 BATCH_BYTES_MAX: Final = 16 << 20
 """Payload taken from the queue in one go: bounds how long a sender waits for those who came with it."""
 
-DECODERS_MAX: Final = 64
-"""Default clusters whose decoders are kept."""
-
 MAINTENANCE_INTERVAL_SECONDS: Final = 1.0
 MAINTENANCE_SLICE_SECONDS: Final = 0.01
 """Maintenance stops after so long to let waiting writes through."""
-
-PENDING_OVERHEAD_BYTES: Final = 256
-"""What a waiting batch or column takes beside its payload."""
 
 SUBSCRIPTION_RETRY_SECONDS: Final = 0.5
 """Pause before batches of subscriptions that the disk did not take are tried again."""
@@ -53,9 +54,6 @@ LOG_INTERVAL_SECONDS: Final = 10.0
 """Rejected lines of subscriptions are logged together, this often."""
 
 _T = TypeVar("_T")
-
-ALWAYS: Final = 1 << 62
-"""A time before or after every timestamp, in seconds."""
 
 
 @dataclass(slots=True)
@@ -82,25 +80,18 @@ class IngestCounters:
 
 
 @dataclass(slots=True)
-class _Lines:
-    """A batch of line protocol that waits to be written."""
+class _Write:
+    """A batch that waits to be written."""
 
-    payload: bytes
-    default_cluster: str
+    batch: Batch
+    id: WriteId | None
+    """What it is told from other writes by; None: it is stored whenever it comes."""
     done: asyncio.Future[WriteReport] | None
+    """None: nobody waits."""
 
     @property
     def size(self) -> int:
-        return len(self.payload) + PENDING_OVERHEAD_BYTES
-
-
-@dataclass(slots=True)
-class _Columns:
-    """Columns that wait to be written."""
-
-    columns: Sequence[SampleColumn]
-    size: int
-    done: asyncio.Future[WriteReport] | None
+        return self.batch.size
 
 
 @dataclass(slots=True)
@@ -109,10 +100,10 @@ class _Call:
 
     work: Callable[[], int]
     done: asyncio.Future[int]
-    size: int = PENDING_OVERHEAD_BYTES
+    size: int = OVERHEAD_BYTES
 
 
-_Pending = _Lines | _Columns | _Call
+_Pending = _Write | _Call
 _Outcome = WriteReport | int | Exception
 
 
@@ -127,6 +118,7 @@ class Writer:
         self,
         store: Store,
         keeper: Keeper,
+        watches: Watches,
         *,
         clock: Callable[[], float],
         retention_seconds: int,
@@ -140,6 +132,7 @@ class Writer:
         Args:
             store: The store; nobody else may write to it.
             keeper: What becomes of its samples.
+            watches: Are told of what is stored.
             clock: Seconds since the epoch.
             retention_seconds: Older samples are rejected and dropped; 0 keeps everything.
             kept_from: Told the time from which on samples are retained, says from when on they are not dropped, which
@@ -149,15 +142,14 @@ class Writer:
             line_bytes: Length of a line at most.
         """
         self.counters = IngestCounters()
-        self._store = store
         self._keeper = keeper
+        self._watches = watches
+        self._placer = Placer(
+            store, retention_seconds=retention_seconds, future_seconds=future_seconds, line_bytes=line_bytes
+        )
         self._clock = clock
-        self._retention_seconds = retention_seconds
         self._kept_from = kept_from
-        self._future_seconds = future_seconds
         self._queue_bytes_max = queue_bytes
-        self._line_bytes_max = line_bytes
-        self._decoders: OrderedDict[str, LineDecoder] = OrderedDict()
         self._queue: deque[_Pending] = deque()
         self._batch: list[_Pending] = []  # taken from the queue, and being written
         self._queued_bytes = 0
@@ -169,8 +161,17 @@ class Writer:
         self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
-    async def write_lines(self, payload: bytes, default_cluster: str) -> WriteReport:
-        """Stores a batch of line protocol.
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be written."""
+        return self._queued_bytes
+
+    async def write(self, batch: Batch, write_id: WriteId | None = None) -> WriteReport:
+        """Stores a batch.
+
+        Args:
+            batch: The batch.
+            write_id: What it is told from other writes by; None: it is stored whenever it comes.
 
         Returns:
             What became of it, once all of it is stored.
@@ -178,19 +179,50 @@ class Writer:
         Raises:
             QueueFullError: The server is behind.
             DiskUnavailableError: The samples cannot be made durable.
+            SequenceGapError: The write of this name before it is not stored.
             NotReadyError: The server is stopping.
         """
         done: asyncio.Future[WriteReport] = asyncio.get_running_loop().create_future()
-        return await self._submit(_Lines(payload, default_cluster, done), done)
+        return await self._submit(_Write(batch, write_id, done), done)
 
-    async def write_columns(self, columns: Sequence[SampleColumn]) -> WriteReport:
-        """Stores columns of samples; see `write_lines`."""
-        size = sum(16 * _n_samples(column) + PENDING_OVERHEAD_BYTES for column in columns)
+    async def admit(self, batch: Batch, write_id: WriteId | None) -> asyncio.Future[WriteReport]:
+        """Queues a batch, as soon as there is room.
+
+        Returns:
+            What `write` would return or raise, later.
+
+        Raises:
+            NotReadyError: The server is stopping.
+        """
+        await self._has_room()
         done: asyncio.Future[WriteReport] = asyncio.get_running_loop().create_future()
-        return await self._submit(_Columns(columns, size, done), done)
+        self._push(_Write(batch, write_id, done))
+        return done
+
+    async def resume(self, name: str, first_number: int) -> int:
+        """Gets ready for the batches of a stream; see `write` for the errors.
+
+        Args:
+            name: Of the stream.
+            first_number: Number of the first batch that its sender does not know to be stored.
+
+        Returns:
+            Number of the last batch that is stored, at least the one before `first_number`.
+        """
+
+        def work() -> int:
+            known = self._keeper.known_writes.last(NameKind.STREAM, name)
+            if known is not None and known.id.number >= first_number:
+                return known.id.number
+            self._keeper.known_writes.note(
+                [KnownWrite(WriteId(NameKind.STREAM, name, first_number - 1), WriteReport())]
+            )
+            return first_number - 1
+
+        return await self._call(work)
 
     async def free(self, path: Sequence[str], before: int) -> int:
-        """Drops the samples of a subtree that are older than a time in seconds; see `write_lines` for the errors.
+        """Drops the samples of a subtree that are older than a time in seconds; see `write` for the errors.
 
         Returns:
             Number of series that lost samples.
@@ -207,7 +239,7 @@ class Writer:
 
         def work() -> int:
             self._keeper.configure(metrics)
-            self._decoders.clear()  # they remember lines to ignore
+            self._placer.forget_metrics()
             return 0
 
         await self._call(work)
@@ -218,10 +250,8 @@ class Writer:
         Raises:
             NotReadyError: The server is stopping.
         """
-        while self._queued_bytes >= self._queue_bytes_max and not self._closing:
-            self._room.clear()
-            await self._room.wait()
-        self._push(_Lines(payload, default_cluster, None))
+        await self._has_room()
+        self._push(_Write(LineBatch(payload, default_cluster), None, None))
 
     async def prepare(self, work: Iterator[None]) -> None:
         """Works on the store before `run` does: to the end, or until `close` is called."""
@@ -249,9 +279,9 @@ class Writer:
                 if self._keeper.is_sync_due:
                     await loop.run_in_executor(self._thread, self._keeper.sync_if_due)
                 if maintenance is None and loop.time() >= next_maintenance:
-                    self._forget_decoders()
+                    self._placer.forget_decoders()
                     self._log_unheard()
-                    maintenance = self._keeper.maintain(self._kept_from(self._oldest(self._clock())))
+                    maintenance = self._keeper.maintain(self._kept_from(self._placer.oldest(self._clock())))
                 if maintenance is not None:
                     if await loop.run_in_executor(self._thread, _run_slice, maintenance):
                         maintenance = None
@@ -285,6 +315,12 @@ class Writer:
         self._push(pending)
         return await done
 
+    async def _has_room(self) -> None:
+        """Waits until there is room in the queue, or the server is stopping."""
+        while self._queued_bytes >= self._queue_bytes_max and not self._closing:
+            self._room.clear()
+            await self._room.wait()
+
     def _push(self, pending: _Pending) -> None:
         if self._closing:
             raise NotReadyError("stopping")
@@ -310,9 +346,12 @@ class Writer:
                 continue
             self._queued_bytes -= pending.size
             if isinstance(outcome, WriteReport):
-                self.counters.add(outcome)
+                if not outcome.already_stored:
+                    self.counters.add(outcome)
                 if pending.done is None and outcome.rejected:
                     self._unheard.merge(outcome)
+            elif isinstance(outcome, RequestError):
+                pass  # its sender is told what to mend
             elif isinstance(outcome, Exception):
                 self.counters.failed += 1
                 if isinstance(outcome, DiskUnavailableError) and pending.done is None:
@@ -369,194 +408,101 @@ class Writer:
         """
         now = self._clock()
         outcomes: list[_Outcome] = []
-        placements: dict[int, Placement] = {}  # by position in the batch
+        group = _Group()
         for position, pending in enumerate(batch):
             try:
                 if isinstance(pending, _Call):
-                    self._put(placements, outcomes)
+                    self._put(group, outcomes)
                     outcomes.append(pending.work())
                     continue
-                if isinstance(pending, _Lines):
-                    report, placed = self._place_lines(pending, now)
-                else:
-                    report, placed = self._place_columns(pending, now)
+                self._placer.define(pending.batch)
+                known = self._known(pending.id, group, outcomes)
+                if known is not None:
+                    outcomes.append(replace(known, already_stored=True))
+                    continue
+                report, placed = self._placer.place(pending.batch, now)
                 outcomes.append(report)
-                if placed is not None and len(placed.series):
-                    placements[position] = placed
-            except DiskUnavailableError as error:
+                group.add(position, placed, pending.id, report)
+            except (DiskUnavailableError, RequestError) as error:
                 outcomes.append(error)
             except Exception as error:  # a defect, or no memory: it costs this part, and no other
                 logger.exception("a batch of %d bytes could not be written", pending.size)
                 outcomes.append(error)
-        self._put(placements, outcomes)
+        self._put(group, outcomes)
         return outcomes
 
-    def _put(self, placements: dict[int, Placement], outcomes: list[_Outcome]) -> None:
-        """Stores what was placed, all of it together; afterwards nothing is left in `placements`."""
+    def _known(self, write_id: WriteId | None, group: "_Group", outcomes: list[_Outcome]) -> WriteReport | None:
+        """What became of a write if it is stored already; None: it is its turn to be stored.
+
+        Raises:
+            SequenceGapError: It is not its turn.
+        """
+        if write_id is None:
+            return None
+        last = group.last_number(write_id)
+        if last is not None and write_id.number <= last:
+            self._put(group, outcomes)  # only then is it known whether the one that came first is stored
+            last = None
+        if last is None:
+            known = self._keeper.known_writes.last(write_id.kind, write_id.name)
+            last = 0 if known is None else known.id.number
+            if known is not None and write_id.number <= last:
+                return known.report if write_id.number == last else WriteReport()
+        if write_id.number > last + 1:
+            raise SequenceGapError(write_id.number, last)
+        return None
+
+    def _put(self, group: "_Group", outcomes: list[_Outcome]) -> None:
+        """Stores what was placed, all of it together; afterwards nothing is left in the group."""
         failure: Exception | None = None
+        placements = list(group.placements.values())
         try:
-            if placements:
-                self._keeper.put(list(placements.values()))
+            if placements or group.writes:
+                self._keeper.put(placements, list(group.writes.values()))
         except DiskUnavailableError as error:
             failure = error
         except Exception as error:
             logger.exception("%d batches could not be written", len(placements))
             failure = error
-        if failure is not None:
-            for position in placements:
+        if failure is None:
+            self._watches.publish(placements)
+        else:
+            for position in group.placements.keys() | group.writes.keys():
                 outcomes[position] = failure
-        placements.clear()
-
-    def _place_lines(self, pending: _Lines, now: float) -> tuple[WriteReport, Placement | None]:
-        decoded = self._decoder(pending.default_cluster).decode(pending.payload, int(now))
-        return self._place(decoded.series, decoded.timestamps, decoded.values, decoded.lines, decoded.report, now)
-
-    def _place_columns(self, pending: _Columns, now: float) -> tuple[WriteReport, Placement | None]:
-        report = WriteReport()
-        series, timestamps, values, indexes = [], [], [], []
-        first = 0
-        for column in pending.columns:
-            n_samples = _n_samples(column)
-            if not n_samples:  # nor is its series registered
-                continue
-            found = self._series_of(column)
-            if isinstance(found, int):
-                times = column.timestamps
-                if times is None:
-                    interval = column.interval or self._interval_of(column.metric)
-                    times = column.start + np.arange(n_samples, dtype=np.int64) * interval
-                series.append(np.full(n_samples, found, np.int32))
-                timestamps.append(times)
-                values.append(column.values)
-                indexes.append(np.arange(first, first + n_samples, dtype=np.int64))
-            else:
-                reason, message = found
-                for index in range(first, first + min(n_samples, REJECTIONS_KEPT_MAX)):
-                    report.reject(index, reason, message)
-                if n_samples > REJECTIONS_KEPT_MAX:
-                    report.rejected[reason] += n_samples - REJECTIONS_KEPT_MAX
-            first += n_samples
-        if not series:
-            return report, None
-        return self._place(
-            np.concatenate(series),
-            np.concatenate(timestamps),
-            np.concatenate(values),
-            np.concatenate(indexes),
-            report,
-            now,
-        )
-
-    def _series_of(self, column: SampleColumn) -> int | tuple[RejectReason, str]:
-        """The series of a column, or why it has none."""
-        metric_id = self._store.metric_id(column.metric)
-        if metric_id is None:
-            return RejectReason.UNKNOWN_METRIC, f"metric {column.metric[:64]!r} is not configured"
-        if column.timestamps is not None and len(column.timestamps) != len(column.values):
-            n_times, n_values = len(column.timestamps), len(column.values)
-            return RejectReason.LENGTH_MISMATCH, f"{column.metric}: {n_times} times, but {n_values} values"
-        if not column.cluster:
-            return RejectReason.MISSING_CLUSTER, f"{column.metric}: the selector names no cluster"
-        if not column.host:
-            return RejectReason.MISSING_HOST, f"{column.metric}: the selector names no host"
-        if column.timestamps is None:
-            last = column.start + (len(column.values) - 1) * (column.interval or self._interval_of(column.metric))
-            if not -ALWAYS <= min(column.start, last) <= max(column.start, last) <= ALWAYS:
-                return (
-                    RejectReason.INVALID_TIMESTAMP,
-                    f"{column.metric}: the times reach from {column.start} to {last} s",
-                )
-        path = tuple(name for name in (column.cluster, column.host, column.component, column.subcomponent) if name)
-        for what, name in zip(("cluster", "host", "component", "sub-component"), path, strict=False):
-            if rule := broken_name_rule(name, is_directory=what in ("cluster", "host")):
-                return RejectReason.INVALID_NAME, f"{column.metric}: {what} {shown(name)} {rule}"
-        series = self._store.series_id(metric_id, path)
-        if series is None:
-            return RejectReason.SERIES_LIMIT, f"{'/'.join(path)}: the server holds as many series as it may"
-        return series
-
-    def _interval_of(self, metric: str) -> int:
-        metric_id = self._store.metric_id(metric)
-        assert metric_id is not None, metric
-        return self._store.tables[metric_id].metric.interval
-
-    def _place(
-        self,
-        series: NDArray[np.int32],
-        timestamps: NDArray[np.int64],
-        values: NDArray[np.float64],
-        indexes: NDArray[np.integer],
-        report: WriteReport,
-        now: float,
-    ) -> tuple[WriteReport, Placement]:
-        """Finds places for decoded samples, and completes the report of their decoding."""
-        oldest, newest = self._oldest(now), int(now) + self._future_seconds
-        placed, outcome = self._store.place(series, timestamps, values, oldest=oldest, newest=newest)
-        stored = len(placed.series)
-        if stored == len(series):
-            report.stored += stored
-            return report, placed
-        applied = WriteReport(stored=stored, ignored=int((outcome == NO_SAMPLE).sum()))
-        rejected = np.flatnonzero((outcome != STORED) & (outcome != NO_SAMPLE))
-        for position in rejected[:REJECTIONS_KEPT_MAX].tolist():
-            reason = RejectReason(int(outcome[position]))
-            message = _explain(reason, int(timestamps[position]), float(values[position]), oldest, newest)
-            applied.first_rejected.append(Rejection(int(indexes[position]), reason, message))
-        counts = np.bincount(outcome[rejected])
-        applied.rejected = {RejectReason(reason): int(counts[reason]) for reason in np.flatnonzero(counts).tolist()}
-        report.merge(applied)
-        return report, placed
-
-    def _oldest(self, now: float) -> int:
-        return int(now) - self._retention_seconds if self._retention_seconds else -ALWAYS
-
-    def _decoder(self, default_cluster: str) -> LineDecoder:
-        decoder = self._decoders.get(default_cluster)
-        if decoder is None:
-            decoder = LineDecoder(self._store, default_cluster, self._line_bytes_max)
-            self._decoders[default_cluster] = decoder
-            self._forget_decoders()
-        self._decoders.move_to_end(default_cluster)
-        return decoder
-
-    def _forget_decoders(self) -> None:
-        """Forgets those that were used longest ago when they are too many, or know too much together."""
-        known = sum(decoder.known_keys for decoder in self._decoders.values())
-        while len(self._decoders) > 1 and (len(self._decoders) > DECODERS_MAX or known > KEYS_MAX):
-            _, forgotten = self._decoders.popitem(last=False)
-            known -= forgotten.known_keys
+        group.clear()
 
 
-def _n_samples(column: SampleColumn) -> int:
-    """Samples that a column stands for; when times and values differ in number, the greater one."""
-    n_values = len(column.values)
-    return n_values if column.timestamps is None else max(n_values, len(column.timestamps))
+class _Group:
+    """Batches that are placed, to be stored together.
+
+    Attributes:
+        placements: Samples of each batch that has some, by its position.
+        writes: What batches will be known by, by their position.
+    """
+
+    def __init__(self) -> None:
+        self.placements: dict[int, Placement] = {}
+        self.writes: dict[int, KnownWrite] = {}
+        self._last: dict[tuple[NameKind, str], int] = {}
+
+    def add(self, position: int, placed: Placement | None, write_id: WriteId | None, report: WriteReport) -> None:
+        if placed is not None:
+            self.placements[position] = placed
+        if write_id is not None:
+            self.writes[position] = KnownWrite(write_id, report)
+            self._last[write_id.kind, write_id.name] = write_id.number
+
+    def last_number(self, write_id: WriteId) -> int | None:
+        """The last number of a name in this group."""
+        return self._last.get((write_id.kind, write_id.name))
+
+    def clear(self) -> None:
+        self.placements.clear()
+        self.writes.clear()
+        self._last.clear()
 
 
 def _run_slice(maintenance: Iterator[None]) -> bool:
     """Runs maintenance for a while; whether it came to its end."""
     until = perf_counter() + MAINTENANCE_SLICE_SECONDS
     return all(perf_counter() < until for _ in maintenance)
-
-
-def _explain(reason: RejectReason, timestamp: int, value: float, oldest: int, newest: int) -> str:
-    """Says why the store rejected a sample, naming the times."""
-    match reason:
-        case RejectReason.TOO_OLD:
-            return f"time {_readable(timestamp)} is older than the retention, which reaches back to {_readable(oldest)}"
-        case RejectReason.TOO_NEW:
-            return f"time {_readable(timestamp)} is too far in the future; samples are taken up to {_readable(newest)}"
-        case RejectReason.FREED:
-            return f"time {_readable(timestamp)} is older than what was freed on request"
-        case RejectReason.INVALID_NUMBER:
-            return f"value {value} is not finite"
-        case _:
-            raise AssertionError(reason)
-
-
-def _readable(timestamp: int) -> str:
-    """A time as people and programs write it: `1700000000 (2023-11-14T22:13:20Z)`."""
-    try:
-        return f"{timestamp} ({datetime.fromtimestamp(timestamp, UTC):%Y-%m-%dT%H:%M:%SZ})"
-    except (OverflowError, ValueError, OSError):  # beyond the years datetime knows
-        return str(timestamp)

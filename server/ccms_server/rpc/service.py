@@ -8,16 +8,22 @@ from typing import Final
 from ccms.v1.metric_store_service_pb2 import (
     QueryRequest,
     QueryResponse,
+    WatchRequest,
+    WatchResponse,
     WriteLineProtocolRequest,
     WriteLineProtocolResponse,
     WriteRequest,
     WriteResponse,
+    WriteStreamRequest,
+    WriteStreamResponse,
 )
 from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceServicer
 from ccms_server.errors import RequestError
 from ccms_server.rpc.errors import Context, errors_as_status
 from ccms_server.rpc.query import QUERY_BYTES_MAX, answer_parts, is_small, read_query
+from ccms_server.rpc.watch import watch
 from ccms_server.rpc.write import read_columns, write_summary
+from ccms_server.rpc.write_stream import write_stream
 from ccms_server.service import MetricService
 
 INLINE_COLUMNS_MAX: Final = 128
@@ -34,19 +40,35 @@ class MetricStoreServicer(MetricStoreServiceServicer):
         """Stores columns of samples."""
         async with errors_as_status(context):
             if len(request.columns) > INLINE_COLUMNS_MAX:
-                columns = await asyncio.to_thread(read_columns, request)
+                columns = await asyncio.to_thread(read_columns, request.columns)
             else:
-                columns = read_columns(request)
-            report = await self._service.write_columns(columns)
-        return WriteResponse(summary=write_summary(report))
+                columns = read_columns(request.columns)
+            report = await self._service.write_columns(columns, request.request_id)
+        return WriteResponse(summary=write_summary(report), already_stored=report.already_stored)
 
     async def WriteLineProtocol(  # noqa: N802  name of the contract
         self, request: WriteLineProtocolRequest, context: Context
     ) -> WriteLineProtocolResponse:
         """Stores a batch of line protocol."""
         async with errors_as_status(context):
-            report = await self._service.write_lines(request.payload, request.default_cluster)
-        return WriteLineProtocolResponse(summary=write_summary(report))
+            report = await self._service.write_lines(request.payload, request.default_cluster, request.request_id)
+        return WriteLineProtocolResponse(summary=write_summary(report), already_stored=report.already_stored)
+
+    async def WriteStream(  # noqa: N802  name of the contract
+        self, requests: AsyncIterator[WriteStreamRequest], context: Context
+    ) -> AsyncIterator[WriteStreamResponse]:
+        """Stores batch after batch."""
+        async with errors_as_status(context), aclosing(write_stream(self._service, requests)) as responses:
+            async for response in responses:
+                yield response
+
+    async def Watch(  # noqa: N802  name of the contract
+        self, request: WatchRequest, context: Context
+    ) -> AsyncIterator[WatchResponse]:
+        """Streams samples as they are stored."""
+        async with errors_as_status(context), aclosing(watch(self._service, request)) as responses:
+            async for response in responses:
+                yield response
 
     async def Query(  # noqa: N802  name of the contract
         self, request: QueryRequest | None, context: Context

@@ -1,52 +1,101 @@
 """Write requests and reports, from and to their protobuf messages."""
 
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ccms.v1.metric_store_service_pb2 import WriteRequest
-from ccms.v1.sample_pb2 import Component, RejectedCount, RejectedSample, RejectReason, WriteSummary
+from ccms.v1.sample_pb2 import (
+    Component,
+    RejectedCount,
+    RejectedSample,
+    RejectReason,
+    SeriesDefinition,
+    SeriesSelector,
+    WriteSummary,
+)
+from ccms.v1.sample_pb2 import SampleBatch as SampleBatchMessage
 from ccms.v1.sample_pb2 import SampleColumn as SampleColumnMessage
 from ccms_server.errors import InvalidRequestError, LimitExceededError
-from ccms_server.model import SampleColumn, WriteReport
+from ccms_server.model import SampleColumn, SeriesName, WriteReport
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 COLUMNS_MAX: Final = 65_536
 """Columns in one request."""
 
 
-def read_columns(request: WriteRequest) -> list[SampleColumn]:
+def read_columns(columns: Sequence[SampleColumnMessage]) -> list[SampleColumn]:
     """The columns of a request; their arrays are copies.
 
     Raises:
         RequestError: There are too many, or one lacks a required field; nothing of the request can be stored then.
     """
-    if len(request.columns) > COLUMNS_MAX:
-        raise LimitExceededError("columns in one request", len(request.columns), COLUMNS_MAX, "send several requests")
-    return [_read_column(column, f"columns[{index}]") for index, column in enumerate(request.columns)]
+    if len(columns) > COLUMNS_MAX:
+        raise LimitExceededError("columns in one request", len(columns), COLUMNS_MAX, "send several requests")
+    return [_read_column(column, f"columns[{index}]") for index, column in enumerate(columns)]
 
 
 def _read_column(column: SampleColumnMessage, path: str) -> SampleColumn:
-    selector, times = column.selector, column.WhichOneof("times")
+    times = column.WhichOneof("times")
     if times is None:
         raise InvalidRequestError(f"{path}.times", "is required: `timestamps` or `regular_times`")
     if column.regular_times.interval_seconds < 0:
         raise InvalidRequestError(f"{path}.regular_times.interval_seconds", "must not be negative")
-    is_host = selector.component.type == "node"
-    component = "" if is_host else _level_name(selector.component, f"{path}.selector.component")
-    subcomponent = _level_name(selector.subcomponent, f"{path}.selector.subcomponent")
-    if subcomponent and not component:
-        raise InvalidRequestError(f"{path}.selector.subcomponent", "needs a `component` that is not the host itself")
     return SampleColumn(
-        metric=column.metric,
-        cluster=selector.cluster,
-        host=selector.host,
-        component=component,
-        subcomponent=subcomponent,
+        series=_series_name(column.metric, column.selector, path),
         timestamps=np.array(column.timestamps.seconds, dtype=np.int64) if times == "timestamps" else None,
         start=column.regular_times.start_seconds,
         interval=column.regular_times.interval_seconds,
         values=np.array(column.values, dtype=np.float64),
     )
+
+
+def read_definitions(definitions: Iterable[SeriesDefinition]) -> list[tuple[int, SeriesName]]:
+    """Numbers, and the series they stand for.
+
+    Raises:
+        InvalidRequestError: One lacks a required field.
+    """
+    return [
+        (definition.number, _series_name(definition.metric, definition.selector, f"new_series[{index}]"))
+        for index, definition in enumerate(definitions)
+    ]
+
+
+def read_samples(samples: SampleBatchMessage) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.float64]]:
+    """Numbers of series, times in seconds, and values: arrays of shape (n_samples,), copies.
+
+    Raises:
+        InvalidRequestError: The columns differ in length.
+    """
+    values = np.array(samples.values, np.float64)
+    numbers = np.array(samples.series_numbers, np.uint32)
+    timestamps = np.array(samples.timestamps_seconds, np.int64)
+    return (
+        _for_each("series_numbers", numbers, len(values)),
+        _for_each("timestamps_seconds", timestamps, len(values)),
+        values,
+    )
+
+
+def _for_each(field: str, column: NDArray[_Scalar], n_samples: int) -> NDArray[_Scalar]:
+    """A column with an entry for each sample; a single one is for all of them."""
+    if len(column) == n_samples:
+        return column
+    if len(column) != 1:
+        raise InvalidRequestError(field, f"has {len(column):,} entries for {n_samples:,} values; one for each, or one")
+    return np.full(n_samples, column[0])
+
+
+def _series_name(metric: str, selector: SeriesSelector, path: str) -> SeriesName:
+    is_host = selector.component.type == "node"
+    component = "" if is_host else _level_name(selector.component, f"{path}.selector.component")
+    subcomponent = _level_name(selector.subcomponent, f"{path}.selector.subcomponent")
+    if subcomponent and not component:
+        raise InvalidRequestError(f"{path}.selector.subcomponent", "needs a `component` that is not the host itself")
+    return SeriesName(metric, selector.cluster, selector.host, component, subcomponent)
 
 
 def _level_name(component: Component, path: str) -> str:

@@ -5,6 +5,7 @@ What lies between them is the caller's: a placement can be made durable before a
 placement again, after all that came before it, leads to the same tiles, so that is also how a log is replayed.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -50,6 +51,13 @@ class Placement(NamedTuple):
     """Seconds: phase of the series in the window of the slot."""
     values: NDArray[np.float64]
     """Finite."""
+
+    @classmethod
+    def joined(cls, placements: Sequence["Placement"]) -> "Placement":
+        """The samples of some placements, one after another."""
+        if not placements:
+            return cls(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0))
+        return cls(*map(np.concatenate, zip(*placements, strict=True)))
 
     def some(self, chosen: NDArray[np.bool_] | slice) -> "Placement":
         """Some of the samples, by a bool array of shape (n_samples,) or a slice."""

@@ -103,7 +103,7 @@ class Store:
     Attributes:
         tree: All levels.
         tables: The tables of all metrics, by metric id.
-        on_registered: Told of every series that is registered.
+        on_registered: Are told of every series that is registered, on the thread that writes.
         log_number: Number of the last entry of the log that was put; None: the store is not logged.
     """
 
@@ -120,7 +120,7 @@ class Store:
         """
         self.tree = Tree()
         self.tables = [MetricTable(metric, number) for number, metric in enumerate(metrics)]
-        self.on_registered: Callable[[SeriesRow], None] | None = None
+        self.on_registered: list[Callable[[SeriesRow], None]] = []
         self.log_number: int | None = None
         self._metric_ids = {metric.name: number for number, metric in enumerate(metrics) if number not in retired}
         assert len(self._metric_ids) + len(set(retired)) == len(metrics), "metric names are unique"
@@ -241,8 +241,8 @@ class Store:
         row = SeriesRow(self._series.count, metric_id, path, band, int(self._bands.columns.rows[band]))
         self._series.add(row.band, row.lane)
         self._hang_up(row)
-        if self.on_registered is not None:
-            self.on_registered(row)
+        for tell in self.on_registered:
+            tell(row)
         return row.series
 
     def restore_series(self, rows: Iterable[SeriesRow | Reserved]) -> None:
@@ -470,6 +470,10 @@ class Store:
     def bands_of(self, series: NDArray[np.int32]) -> NDArray[np.int32]:
         """The bands of series: int32 array of the same shape."""
         return self._series.columns.band[series]
+
+    def intervals_of(self, series: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Seconds between two slots of series: int64 array of the same shape."""
+        return self._bands.columns.interval[self._series.columns.band[series]]
 
     def attach(self, interval: int, number: int, stored: StoredWindow) -> None:
         """Restores a window from tiles that are kept elsewhere.

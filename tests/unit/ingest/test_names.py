@@ -7,12 +7,14 @@ import pytest
 
 from ccms_server.durability.keeper import MemoryKeeper
 from ccms_server.errors import RejectReason
+from ccms_server.ingest.batches import ColumnBatch, LineBatch
 from ccms_server.ingest.writer import Writer
-from ccms_server.model import SampleColumn
+from ccms_server.model import SampleColumn, SeriesName
 from ccms_server.names import broken_name_rule
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
 from ccms_server.store.tile_pool import TILE_BYTES
+from ccms_server.watches import Watches
 
 NOW = 1_700_000_000
 
@@ -45,6 +47,7 @@ async def writer():
     writer = Writer(
         store,
         MemoryKeeper(store),
+        Watches(store),
         clock=lambda: float(NOW),
         retention_seconds=0,
         kept_from=lambda oldest: oldest,
@@ -67,9 +70,9 @@ def as_line(path):
 @pytest.mark.parametrize(("level", "name", "is_good"), CASES)
 async def test_lines_and_columns_agree_on_names(writer, level, name, is_good):
     path = {"cluster": "c", "host": "h", "component": "s", "subcomponent": "t", level: name}
-    column = SampleColumn(metric="load", start=NOW, values=np.ones(1), **path)
+    column = SampleColumn(series=SeriesName("load", **path), start=NOW, values=np.ones(1))
 
-    reports = [await writer.write_lines(as_line(path), ""), await writer.write_columns([column])]
+    reports = [await writer.write(LineBatch(as_line(path), "")), await writer.write(ColumnBatch([column]))]
 
     assert [report.stored for report in reports] == [int(is_good)] * 2
     assert [report.rejected for report in reports] == [{} if is_good else {RejectReason.INVALID_NAME: 1}] * 2

@@ -10,11 +10,14 @@ from helpers.waiting import eventually
 from ccms_server.durability.keeper import MemoryKeeper
 from ccms_server.errors import DiskUnavailableError, NotReadyError, QueueFullError, RejectReason
 from ccms_server.ingest import writer as writer_module
-from ccms_server.ingest.writer import DECODERS_MAX, PENDING_OVERHEAD_BYTES, Writer
-from ccms_server.model import REJECTIONS_KEPT_MAX, SampleColumn
+from ccms_server.ingest.batches import OVERHEAD_BYTES, ColumnBatch, LineBatch
+from ccms_server.ingest.placing import DECODERS_MAX
+from ccms_server.ingest.writer import Writer
+from ccms_server.model import REJECTIONS_KEPT_MAX, SampleColumn, SeriesName
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
 from ccms_server.store.tile_pool import TILE_BYTES
+from ccms_server.watches import Watches
 
 NOW = 1_700_000_000
 HOUR = 3600
@@ -44,6 +47,7 @@ def writer(store, clock):
     return Writer(
         store,
         MemoryKeeper(store),
+        Watches(store),
         clock=clock,
         retention_seconds=48 * HOUR,
         kept_from=lambda oldest: oldest,
@@ -66,12 +70,13 @@ def line(value, time=NOW, host="n1"):
 
 
 def column(values, **changes):
-    settings = {"metric": "load", "cluster": "c", "host": "n1", "start": NOW, "values": np.array(values, float)}
-    return SampleColumn(**{**settings, **changes})
+    name = {"metric": "load", "cluster": "c", "host": "n1"}
+    name |= {key: changes.pop(key) for key in list(changes) if key in SeriesName._fields}
+    return SampleColumn(**{"series": SeriesName(**name), "start": NOW, "values": np.array(values, float)} | changes)
 
 
 async def test_a_report_comes_when_the_samples_can_be_read(running, store):
-    report = await running.write_lines(line(1) + b"nonsense\n" + line(2, NOW + 60), "")
+    report = await running.write(LineBatch(line(1) + b"nonsense\n" + line(2, NOW + 60), ""))
     assert (report.stored, report.ignored, report.rejected) == (2, 1, {})
     assert len(store.group(0, ("c", "n1"))) == 1
     assert running.counters.stored == 2
@@ -79,14 +84,14 @@ async def test_a_report_comes_when_the_samples_can_be_read(running, store):
 
 async def test_rejections_of_decoder_and_store_are_merged_in_order_of_their_lines(running):
     payload = line(1, NOW - 50 * HOUR) + b"load value=1\n" + line(2) + line(3, NOW + 2 * HOUR)
-    report = await running.write_lines(payload, "")
+    report = await running.write(LineBatch(payload, ""))
     assert report.stored == 1
     assert report.rejected == {RejectReason.TOO_OLD: 1, RejectReason.MISSING_HOST: 1, RejectReason.TOO_NEW: 1}
     assert [rejection.index for rejection in report.first_rejected] == [1, 2, 4]
 
 
 async def test_a_sample_past_the_retention_is_told_both_times(running):
-    report = await running.write_lines(line(1, NOW - 49 * HOUR), "")
+    report = await running.write(LineBatch(line(1, NOW - 49 * HOUR), ""))
     [rejection] = report.first_rejected
     assert str(NOW - 49 * HOUR) in rejection.message
     assert str(NOW - 48 * HOUR) in rejection.message
@@ -105,9 +110,9 @@ async def test_windows_past_the_retention_are_dropped_unless_they_are_held(
         return oldest - held_hours * HOUR
 
     running._kept_from = kept_from
-    await running.write_lines(line(1), "")
+    await running.write(LineBatch(line(1), ""))
     clock.now += 100 * HOUR
-    await running.write_lines(line(2, int(clock.now)), "")
+    await running.write(LineBatch(line(2, int(clock.now)), ""))
     asked.clear()
     await eventually(lambda: len(asked) > 2, "maintenance, twice to its end")
     assert asked[0] == clock.now - 48 * HOUR
@@ -116,25 +121,27 @@ async def test_windows_past_the_retention_are_dropped_unless_they_are_held(
 
 async def test_lines_of_a_metric_are_stored_from_when_it_is_configured(running, store):
     power = b"power,cluster=c,hostname=n1 value=7 1700000000\n"
-    assert (await running.write_lines(power, "")).ignored == 1
+    assert (await running.write(LineBatch(power, ""))).ignored == 1
     await running.configure([Metric("power", 10)])
-    assert (await running.write_lines(power, "")).stored == 1
+    assert (await running.write(LineBatch(power, ""))).stored == 1
     assert store.tables[store.metric_id("power")].metric == Metric("power", 10)
 
 
 async def test_a_flood_of_rejections_is_counted_and_partly_explained(running):
-    report = await running.write_columns([column(np.ones(5000), start=NOW - 10_000 * HOUR)])
+    report = await running.write(ColumnBatch([column(np.ones(5000), start=NOW - 10_000 * HOUR)]))
     assert report.rejected == {RejectReason.TOO_OLD: 5000}
     assert [rejection.index for rejection in report.first_rejected] == list(range(REJECTIONS_KEPT_MAX))
 
 
 async def test_columns_with_their_own_times_and_with_regular_ones(running, store):
-    report = await running.write_columns(
-        [
-            column([1, 2, np.nan, 4]),
-            column([9], host="n2", timestamps=np.array([NOW + 120])),
-            column([5, 6], host="n3", component="socket0", subcomponent="dimm1", interval=600),
-        ]
+    report = await running.write(
+        ColumnBatch(
+            [
+                column([1, 2, np.nan, 4]),
+                column([9], host="n2", timestamps=np.array([NOW + 120])),
+                column([5, 6], host="n3", component="socket0", subcomponent="dimm1", interval=600),
+            ]
+        )
     )
     assert (report.stored, report.ignored) == (6, 1)
     reader, table = store.reader(), store.tables[0]
@@ -157,7 +164,7 @@ async def test_columns_with_their_own_times_and_with_regular_ones(running, store
     ],
 )
 async def test_a_column_that_cannot_be_stored_costs_no_other(running, changes, reason):
-    report = await running.write_columns([column([1, 2], **changes), column([3])])
+    report = await running.write(ColumnBatch([column([1, 2], **changes), column([3])]))
     assert report.rejected == {reason: 2}
     assert report.stored == 1
     assert [rejection.index for rejection in report.first_rejected] == [0, 1]
@@ -165,25 +172,25 @@ async def test_a_column_that_cannot_be_stored_costs_no_other(running, changes, r
 
 async def test_times_without_values_are_rejected_one_by_one(running):
     mismatched = column([], timestamps=np.array([NOW, NOW + 60]))
-    report = await running.write_columns([mismatched, column([1], host="..")])
+    report = await running.write(ColumnBatch([mismatched, column([1], host="..")]))
     assert report.stored == 0
     assert report.rejected == {RejectReason.LENGTH_MISMATCH: 2, RejectReason.INVALID_NAME: 1}
     assert [rejection.index for rejection in report.first_rejected] == [0, 1, 2]
 
 
 async def test_a_column_without_samples_does_nothing(running, store):
-    report = await running.write_columns(
-        [column([]), column([], timestamps=np.array([], np.int64)), column([], host="")]
+    report = await running.write(
+        ColumnBatch([column([]), column([], timestamps=np.zeros(0, np.int64)), column([], host="")])
     )
     assert (report.stored, report.ignored, report.rejected) == (0, 0, {})
     assert store.size().series == 0
 
 
 async def test_times_without_values_fill_the_queue(writer):
-    task = asyncio.create_task(writer.write_columns([column([], timestamps=np.zeros(1000, np.int64))]))
+    task = asyncio.create_task(writer.write(ColumnBatch([column([], timestamps=np.zeros(1000, np.int64))])))
     await asyncio.sleep(0)
     with pytest.raises(QueueFullError):
-        await writer.write_lines(line(1), "")
+        await writer.write(LineBatch(line(1), ""))
     task.cancel()
 
 
@@ -193,7 +200,7 @@ async def test_a_full_queue_refuses_requests_and_makes_subscriptions_wait(writer
     await asyncio.sleep(0)
     assert [task.done() for task in waiting] == [True, True, True, False]
     with pytest.raises(QueueFullError):
-        await writer.write_lines(line(1), "")
+        await writer.write(LineBatch(line(1), ""))
     task = asyncio.create_task(writer.run())
     await asyncio.gather(*waiting)
     writer.close()
@@ -204,26 +211,26 @@ async def test_a_full_queue_refuses_requests_and_makes_subscriptions_wait(writer
 async def test_empty_batches_fill_the_queue_too(writer):
     waiting = [asyncio.create_task(writer.admit_lines(b"", "")) for _ in range(100)]
     await asyncio.sleep(0)
-    assert sum(task.done() for task in waiting) == math.ceil(QUEUE_BYTES / PENDING_OVERHEAD_BYTES)
+    assert sum(task.done() for task in waiting) == math.ceil(QUEUE_BYTES / OVERHEAD_BYTES)
     writer.close()
     assert isinstance((await asyncio.gather(*waiting, return_exceptions=True))[-1], NotReadyError)
 
 
 async def test_what_was_taken_in_is_written_before_the_end(writer):
-    reports = [asyncio.create_task(writer.write_lines(line(value), "")) for value in range(5)]
+    reports = [asyncio.create_task(writer.write(LineBatch(line(value), ""))) for value in range(5)]
     await asyncio.sleep(0)
     task = asyncio.create_task(writer.run())
     writer.close()
     await asyncio.gather(task, *reports)
     assert [report.result().stored for report in reports] == [1] * 5
     with pytest.raises(NotReadyError):
-        await writer.write_lines(line(1), "")
+        await writer.write(LineBatch(line(1), ""))
 
 
 async def test_closing_while_a_batch_is_written_does_not_wait_for_maintenance(writer, monkeypatch):
     monkeypatch.setattr("ccms_server.ingest.writer.MAINTENANCE_INTERVAL_SECONDS", 3600.0)
     task = asyncio.create_task(writer.run())
-    report = asyncio.create_task(writer.write_lines(line(1) * 50, ""))
+    report = asyncio.create_task(writer.write(LineBatch(line(1) * 50, "")))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     writer.close()
@@ -241,7 +248,7 @@ async def test_a_batch_that_fails_costs_no_other_and_its_sender_is_told(running,
 
     monkeypatch.setattr(store, "place", fails_for_one_sample)
     bad, good = await asyncio.gather(
-        running.write_lines(line(1), ""), running.write_lines(line(2) + line(3), ""), return_exceptions=True
+        running.write(LineBatch(line(1), "")), running.write(LineBatch(line(2) + line(3), "")), return_exceptions=True
     )
     assert isinstance(bad, MemoryError)
     assert good.stored == 2
@@ -253,16 +260,16 @@ async def test_senders_are_told_when_the_writer_is_gone(writer, store, monkeypat
     monkeypatch.setattr(writer, "_finish", lambda *_: 1 / 0)  # a defect of the writer itself
     task = asyncio.create_task(writer.run())
     with pytest.raises(NotReadyError):
-        await writer.write_lines(line(1), "")
+        await writer.write(LineBatch(line(1), ""))
     with pytest.raises(ZeroDivisionError):
         await task
 
 
 async def test_decoders_of_many_clusters_are_forgotten(running):
     for cluster in range(70):
-        await running.write_lines(b"load,hostname=h value=1\n", f"c{cluster}")
-    assert len(running._decoders) <= DECODERS_MAX
-    report = await running.write_lines(b"load,hostname=h value=1\n", "c0")
+        await running.write(LineBatch(b"load,hostname=h value=1\n", f"c{cluster}"))
+    assert len(running._placer._decoders) <= DECODERS_MAX
+    report = await running.write(LineBatch(b"load,hostname=h value=1\n", "c0"))
     assert report.stored == 1
 
 
@@ -279,7 +286,7 @@ async def test_what_is_rejected_of_a_subscription_is_logged_with_an_example(writ
 
 
 async def test_senders_that_are_told_are_not_logged(running, caplog):
-    report = await running.write_lines(b"load,cluster=c value=1\n", "")
+    report = await running.write(LineBatch(b"load,cluster=c value=1\n", ""))
     assert report.rejected == {RejectReason.MISSING_HOST: 1}
     assert caplog.text == ""
 
@@ -292,11 +299,11 @@ class FullDisk(MemoryKeeper):
         self.refused = 0
         self.has_room = False
 
-    def put(self, placements):
+    def put(self, placements, writes=()):
         if not self.has_room:
             self.refused += 1
             raise DiskUnavailableError("No space left on device")
-        super().put(placements)
+        super().put(placements, writes)
 
     def free(self, path, before):
         raise DiskUnavailableError("No space left on device")
@@ -313,6 +320,7 @@ async def on_a_full_disk(store, disk, clock, monkeypatch):
     writer = Writer(
         store,
         disk,
+        Watches(store),
         clock=clock,
         retention_seconds=48 * HOUR,
         kept_from=lambda oldest: oldest,
@@ -330,7 +338,7 @@ async def test_a_full_disk_refuses_requests_and_is_asked_again_for_subscriptions
     writer = on_a_full_disk
     await writer.admit_lines(line(1, host="subscribed"), "")
     with pytest.raises(DiskUnavailableError, match="No space left"):
-        await writer.write_lines(line(2, host="requested"), "")
+        await writer.write(LineBatch(line(2, host="requested"), ""))
     with pytest.raises(DiskUnavailableError):
         await writer.free((), NOW)
     await eventually(lambda: disk.refused > 3, "subscriptions are tried again")
@@ -342,7 +350,7 @@ async def test_a_full_disk_refuses_requests_and_is_asked_again_for_subscriptions
 
 
 async def test_a_full_disk_does_not_refuse_what_has_nothing_to_store(on_a_full_disk):
-    report = await on_a_full_disk.write_lines(b"nothing_known,hostname=h value=1\n", "")
+    report = await on_a_full_disk.write(LineBatch(b"nothing_known,hostname=h value=1\n", ""))
     assert (report.stored, report.ignored) == (0, 1)
 
 

@@ -1,0 +1,240 @@
+"""Places for what was sent: the writer's work between taking batches from its queue and making them durable."""
+
+from collections import OrderedDict
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccms_server.errors import RejectReason
+from ccms_server.ingest.batches import Batch, ColumnBatch, LineBatch, NumberedBatch
+from ccms_server.ingest.decoder import KEYS_MAX, LineDecoder
+from ccms_server.ingest.line_protocol import shown
+from ccms_server.ingest.numbered_series import rejection_reason
+from ccms_server.model import REJECTIONS_KEPT_MAX, Rejection, SampleColumn, SeriesName, WriteReport
+from ccms_server.names import broken_name_rule
+from ccms_server.store.append import NO_SAMPLE, STORED, Placement
+from ccms_server.store.store import Store
+
+DECODERS_MAX: Final = 64
+"""Default clusters whose decoders are kept."""
+
+ALWAYS: Final = 1 << 62
+"""A time before or after every timestamp, in seconds."""
+
+_LEVELS: Final = ("cluster", "host", "component", "sub-component")
+
+
+class Placer:
+    """Decodes batches and finds places for their samples. Belongs to the writer's thread."""
+
+    def __init__(self, store: Store, *, retention_seconds: int, future_seconds: int, line_bytes: int) -> None:
+        """Makes a placer.
+
+        Args:
+            store: The store.
+            retention_seconds: Older samples are rejected; 0: none are.
+            future_seconds: Samples further ahead of the clock are rejected.
+            line_bytes: Length of a line at most.
+        """
+        self._store = store
+        self._retention_seconds = retention_seconds
+        self._future_seconds = future_seconds
+        self._line_bytes_max = line_bytes
+        self._decoders: OrderedDict[str, LineDecoder] = OrderedDict()
+
+    def define(self, batch: Batch) -> None:
+        """Lets numbers stand for their series, in this batch and those behind it.
+
+        Raises:
+            InvalidRequestError: A number cannot be used.
+        """
+        if isinstance(batch, NumberedBatch):
+            for number, name in batch.definitions:
+                batch.known.define(number, name, self._series_of)
+
+    def place(self, batch: Batch, now: float) -> tuple[WriteReport, Placement | None]:
+        """Finds places for the samples of a batch; new series are registered.
+
+        Args:
+            batch: The batch.
+            now: Seconds since the epoch.
+
+        Returns:
+            What becomes of each sample once those that have a place are put there; and these, if there are any.
+
+        Raises:
+            InvalidRequestError: Nothing of the batch can be stored.
+        """
+        if isinstance(batch, LineBatch):
+            report, placed = self._place_lines(batch, now)
+        elif isinstance(batch, ColumnBatch):
+            report, placed = self._place_columns(batch, now)
+        else:
+            report, placed = self._place_numbered(batch, now)
+        return report, placed if placed is not None and len(placed.series) else None
+
+    def oldest(self, now: float) -> int:
+        """Time in seconds before which samples are rejected."""
+        return int(now) - self._retention_seconds if self._retention_seconds else -ALWAYS
+
+    def forget_metrics(self) -> None:
+        """Which metrics are configured has changed."""
+        self._decoders.clear()  # they remember lines to ignore
+
+    def _place_lines(self, batch: LineBatch, now: float) -> tuple[WriteReport, Placement | None]:
+        decoded = self._decoder(batch.default_cluster).decode(batch.payload, int(now))
+        return self._place(decoded.series, decoded.timestamps, decoded.values, decoded.lines, decoded.report, now)
+
+    def _place_columns(self, batch: ColumnBatch, now: float) -> tuple[WriteReport, Placement | None]:
+        report = WriteReport()
+        series, timestamps, values, indexes = [], [], [], []
+        first = 0
+        for column in batch.columns:
+            n_samples = column.n_samples
+            if not n_samples:  # nor is its series registered
+                continue
+            found = self._series_of_column(column)
+            if isinstance(found, int):
+                times = column.timestamps
+                if times is None:
+                    interval = column.interval or self._interval_of(column.series.metric)
+                    times = column.start + np.arange(n_samples, dtype=np.int64) * interval
+                series.append(np.full(n_samples, found, np.int32))
+                timestamps.append(times)
+                values.append(column.values)
+                indexes.append(np.arange(first, first + n_samples, dtype=np.int64))
+            else:
+                reason, message = found
+                for index in range(first, first + min(n_samples, REJECTIONS_KEPT_MAX)):
+                    report.reject(index, reason, message)
+                if n_samples > REJECTIONS_KEPT_MAX:
+                    report.rejected[reason] += n_samples - REJECTIONS_KEPT_MAX
+            first += n_samples
+        if not series:
+            return report, None
+        return self._place(
+            np.concatenate(series),
+            np.concatenate(timestamps),
+            np.concatenate(values),
+            np.concatenate(indexes),
+            report,
+            now,
+        )
+
+    def _place_numbered(self, batch: NumberedBatch, now: float) -> tuple[WriteReport, Placement | None]:
+        series = batch.known.resolve(batch.numbers, self._series_of)
+        indexes = np.arange(len(series), dtype=np.int64)
+        report = WriteReport()
+        kept = series >= 0
+        if kept.all():
+            return self._place(series, batch.timestamps, batch.values, indexes, report, now)
+        for index in np.flatnonzero(~kept)[:REJECTIONS_KEPT_MAX].tolist():
+            message = batch.known.rejection(int(batch.numbers[index]))
+            report.first_rejected.append(Rejection(index, rejection_reason(int(series[index])), message))
+        for found, count in zip(*np.unique(series[~kept], return_counts=True), strict=True):
+            report.rejected[rejection_reason(int(found))] = int(count)
+        return self._place(series[kept], batch.timestamps[kept], batch.values[kept], indexes[kept], report, now)
+
+    def _series_of_column(self, column: SampleColumn) -> int | tuple[RejectReason, str]:
+        """The series of a column, or why it has none."""
+        metric = column.series.metric
+        if self._store.metric_id(metric) is not None:
+            if column.timestamps is not None and len(column.timestamps) != len(column.values):
+                n_times, n_values = len(column.timestamps), len(column.values)
+                return RejectReason.LENGTH_MISMATCH, f"{metric}: {n_times} times, but {n_values} values"
+            if column.timestamps is None:
+                last = column.start + (len(column.values) - 1) * (column.interval or self._interval_of(metric))
+                if not -ALWAYS <= min(column.start, last) <= max(column.start, last) <= ALWAYS:
+                    reaches = f"the times reach from {column.start} to {last} s"
+                    return RejectReason.INVALID_TIMESTAMP, f"{metric}: {reaches}"
+        return self._series_of(column.series)
+
+    def _series_of(self, name: SeriesName) -> int | tuple[RejectReason, str]:
+        """The series with a name, which may be new; or why there can be none."""
+        metric_id = self._store.metric_id(name.metric)
+        if metric_id is None:
+            return RejectReason.UNKNOWN_METRIC, f"metric {name.metric[:64]!r} is not configured"
+        if not name.cluster:
+            return RejectReason.MISSING_CLUSTER, f"{name.metric}: the selector names no cluster"
+        if not name.host:
+            return RejectReason.MISSING_HOST, f"{name.metric}: the selector names no host"
+        for what, level in zip(_LEVELS, name.path, strict=False):
+            if rule := broken_name_rule(level, is_directory=what in ("cluster", "host")):
+                return RejectReason.INVALID_NAME, f"{name.metric}: {what} {shown(level)} {rule}"
+        series = self._store.series_id(metric_id, name.path)
+        if series is None:
+            return RejectReason.SERIES_LIMIT, f"{'/'.join(name.path)}: the server holds as many series as it may"
+        return series
+
+    def _interval_of(self, metric: str) -> int:
+        metric_id = self._store.metric_id(metric)
+        assert metric_id is not None, metric
+        return self._store.tables[metric_id].metric.interval
+
+    def _place(
+        self,
+        series: NDArray[np.int32],
+        timestamps: NDArray[np.int64],
+        values: NDArray[np.float64],
+        indexes: NDArray[np.integer],
+        report: WriteReport,
+        now: float,
+    ) -> tuple[WriteReport, Placement]:
+        """Finds places for decoded samples, and completes the report of their decoding."""
+        oldest, newest = self.oldest(now), int(now) + self._future_seconds
+        placed, outcome = self._store.place(series, timestamps, values, oldest=oldest, newest=newest)
+        stored = len(placed.series)
+        if stored == len(series):
+            report.stored += stored
+            return report, placed
+        applied = WriteReport(stored=stored, ignored=int((outcome == NO_SAMPLE).sum()))
+        rejected = np.flatnonzero((outcome != STORED) & (outcome != NO_SAMPLE))
+        for position in rejected[:REJECTIONS_KEPT_MAX].tolist():
+            reason = RejectReason(int(outcome[position]))
+            message = _explain(reason, int(timestamps[position]), float(values[position]), oldest, newest)
+            applied.first_rejected.append(Rejection(int(indexes[position]), reason, message))
+        counts = np.bincount(outcome[rejected])
+        applied.rejected = {RejectReason(reason): int(counts[reason]) for reason in np.flatnonzero(counts).tolist()}
+        report.merge(applied)
+        return report, placed
+
+    def _decoder(self, default_cluster: str) -> LineDecoder:
+        decoder = self._decoders.get(default_cluster)
+        if decoder is None:
+            decoder = LineDecoder(self._store, default_cluster, self._line_bytes_max)
+            self._decoders[default_cluster] = decoder
+            self.forget_decoders()
+        self._decoders.move_to_end(default_cluster)
+        return decoder
+
+    def forget_decoders(self) -> None:
+        """Forgets those that were used longest ago when they are too many, or know too much together."""
+        known = sum(decoder.known_keys for decoder in self._decoders.values())
+        while len(self._decoders) > 1 and (len(self._decoders) > DECODERS_MAX or known > KEYS_MAX):
+            _, forgotten = self._decoders.popitem(last=False)
+            known -= forgotten.known_keys
+
+
+def _explain(reason: RejectReason, timestamp: int, value: float, oldest: int, newest: int) -> str:
+    """Says why the store rejected a sample, naming the times."""
+    match reason:
+        case RejectReason.TOO_OLD:
+            return f"time {_readable(timestamp)} is older than the retention, which reaches back to {_readable(oldest)}"
+        case RejectReason.TOO_NEW:
+            return f"time {_readable(timestamp)} is too far in the future; samples are taken up to {_readable(newest)}"
+        case RejectReason.FREED:
+            return f"time {_readable(timestamp)} is older than what was freed on request"
+        case RejectReason.INVALID_NUMBER:
+            return f"value {value} is not finite"
+        case _:
+            raise AssertionError(reason)
+
+
+def _readable(timestamp: int) -> str:
+    """A time as people and programs write it: `1700000000 (2023-11-14T22:13:20Z)`."""
+    try:
+        return f"{timestamp} ({datetime.fromtimestamp(timestamp, UTC):%Y-%m-%dT%H:%M:%SZ})"
+    except (OverflowError, ValueError, OSError):  # beyond the years datetime knows
+        return str(timestamp)
