@@ -18,10 +18,11 @@ CHUNK_SERIES: Final = 1024
 """Series that are looked at in one go, in a millisecond or two."""
 
 
-class _Found(NamedTuple):
-    """A series in the tree."""
+class FoundSeries(NamedTuple):
+    """A series in the tree; it may have no samples."""
 
     path: tuple[str, ...]
+    """Cluster, host, and optionally component and sub-component."""
     metric_id: int
     series: int
 
@@ -43,29 +44,34 @@ def series_extents(store: Store, path: Sequence[str]) -> Iterator[list[SeriesExt
     top = store.tree.find(path)
     if top is None:
         raise NotFoundError(f"selector {':'.join(path)!r} names nothing that ever had a sample")
-    return _chunks(store, _walk(store, top, tuple(path)))
+    return _chunks(store, walk(store, top, tuple(path)))
+
+
+def _chunks(store: Store, found: Iterator[FoundSeries]) -> Iterator[list[SeriesExtent]]:
+    while chunk := list(islice(found, CHUNK_SERIES)):
+        yield extents_of(store, chunk)
+
+
+def extents_of(store: Store, found: Sequence[FoundSeries]) -> list[SeriesExtent]:
+    """Where series begin and end; those without samples are left out."""
+    starts, n_slots = store.extents(np.array([each.series for each in found], np.int32))
+    extents = []
+    for each, start, count in zip(found, starts.tolist(), n_slots.tolist(), strict=True):
+        if count > 0:
+            metric = store.tables[each.metric_id].metric
+            extents.append(SeriesExtent(each.path, metric.name, start, count, metric.interval))
+    return extents
+
+
+def walk(store: Store, level: Level, path: tuple[str, ...]) -> Iterator[FoundSeries]:
+    """All series at a level and below it, depth first, those of retired metrics excepted."""
+    for metric_id, series in sorted(level.series.items()):
+        if is_served(store, metric_id):
+            yield FoundSeries(path, metric_id, series)
+    for name, child in list(level.children.items()):
+        yield from walk(store, child, (*path, name))
 
 
 def is_served(store: Store, metric_id: int) -> bool:
     """Whether a metric is served; the name of one that is retired may stand for another table by now, or for none."""
     return store.metric_id(store.tables[metric_id].metric.name) == metric_id
-
-
-def _chunks(store: Store, found: Iterator[_Found]) -> Iterator[list[SeriesExtent]]:
-    while chunk := list(islice(found, CHUNK_SERIES)):
-        starts, n_slots = store.extents(np.array([each.series for each in chunk], np.int32))
-        extents = []
-        for each, start, count in zip(chunk, starts.tolist(), n_slots.tolist(), strict=True):
-            if count > 0:
-                metric = store.tables[each.metric_id].metric
-                extents.append(SeriesExtent(each.path, metric.name, start, count, metric.interval))
-        yield extents
-
-
-def _walk(store: Store, level: Level, path: tuple[str, ...]) -> Iterator[_Found]:
-    """All series from a level on, depth first."""
-    for metric_id, series in sorted(level.series.items()):
-        if is_served(store, metric_id):
-            yield _Found(path, metric_id, series)
-    for name, child in list(level.children.items()):
-        yield from _walk(store, child, (*path, name))

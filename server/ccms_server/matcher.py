@@ -7,11 +7,10 @@ are selected by the empty pattern alone, or by leaving that level's patterns out
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import translate
-from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from ccms_server.errors import InvalidRequestError, LimitExceededError
-from ccms_server.extents import is_served
+from ccms_server.extents import FoundSeries, is_served
 from ccms_server.model import SeriesName
 from ccms_server.store.store import HOST_DEPTH, Store
 from ccms_server.store.tree import Level
@@ -21,20 +20,11 @@ PATTERNS_MAX: Final = 1024
 WILDCARD_CHARACTERS_MAX: Final = 16_384
 """Characters of all patterns with wildcards: what is compiled, in some 50 ms. Names without any are only looked up."""
 STEPS_AT_ONCE: Final = 2048
-"""Levels that are visited or passed over in one go, in some milliseconds."""
+"""Levels that are visited or passed over, and series that are found, in one go, in some milliseconds."""
 
 _WILDCARD: Final = re.compile(r"[*?\[]")
 _VERDICTS_MAX: Final = 4096
 """Names whose verdict is remembered; those of components and metrics are the same at every host."""
-
-
-class MatchedSeries(NamedTuple):
-    """A series in the tree that is selected; it may have no samples."""
-
-    path: tuple[str, ...]
-    """Cluster, host, and optionally component and sub-component."""
-    metric_id: int
-    series: int
 
 
 class SeriesMatcher:
@@ -164,14 +154,9 @@ def _check_limit(what: str, asked: int, limit: int) -> None:
 # --- walking the tree
 
 
-def matching_series(store: Store, matcher: SeriesMatcher, after: SeriesName | None = None) -> Iterator[MatchedSeries]:
-    """The series that are selected, in order of names; see `matching_chunks`."""
-    return chain.from_iterable(matching_chunks(store, matcher, after))
-
-
 def matching_chunks(
     store: Store, matcher: SeriesMatcher, after: SeriesName | None = None
-) -> Iterator[list[MatchedSeries]]:
+) -> Iterator[list[FoundSeries]]:
     """The series that are selected, some at a time, those of retired metrics excepted.
 
     Meant for any thread, while the writer goes on: a series that appears during the walk may or may not be in it.
@@ -185,9 +170,16 @@ def matching_chunks(
         Chunks, each made in some milliseconds; some may be empty. In the order of cluster, host, component,
         sub-component and metric: series of a level itself come before those below it.
     """
-    visits = _visits(matcher, store.tree.root, (), after)
-    while steps := list(islice(visits, STEPS_AT_ONCE)):
-        yield [found for visit in steps if visit is not None for found in _own_series(store, matcher, visit)]
+    chunk: list[FoundSeries] = []
+    n_steps = 0
+    for visit in _visits(matcher, store.tree.root, (), after):
+        n_steps += 1
+        if visit is not None:
+            chunk += _own_series(store, matcher, visit)
+        if n_steps + len(chunk) >= STEPS_AT_ONCE:
+            yield chunk
+            chunk, n_steps = [], 0
+    yield chunk
 
 
 class _Visit(NamedTuple):
@@ -222,9 +214,9 @@ def _visits(
             yield from _visits(matcher, child, (*path, name), after if name == first else None)
 
 
-def _own_series(store: Store, matcher: SeriesMatcher, visit: _Visit) -> Iterator[MatchedSeries]:
+def _own_series(store: Store, matcher: SeriesMatcher, visit: _Visit) -> Iterator[FoundSeries]:
     """The series of a level itself that are selected, by name of their metric."""
     named = [(store.tables[metric_id].metric.name, metric_id) for metric_id in list(visit.level.series)]
     for name, metric_id in sorted(named):
         if name > visit.after_metric and matcher.matches_metric(name) and is_served(store, metric_id):
-            yield MatchedSeries(visit.path, metric_id, visit.level.series[metric_id])
+            yield FoundSeries(visit.path, metric_id, visit.level.series[metric_id])

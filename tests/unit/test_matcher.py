@@ -1,6 +1,6 @@
 """Which series are selected, and in what order the tree is walked for them."""
 
-from itertools import islice
+from itertools import chain, islice
 from time import process_time
 
 import pytest
@@ -12,7 +12,6 @@ from ccms_server.matcher import (
     WILDCARD_CHARACTERS_MAX,
     SeriesMatcher,
     matching_chunks,
-    matching_series,
 )
 from ccms_server.model import SeriesName
 from ccms_server.store.metric import Metric
@@ -30,6 +29,10 @@ def store_of(*series, metrics=("load", "flops"), retired=()):
     for metric_id, *path in series:
         store.series_id(metric_id, tuple(path))
     return store
+
+
+def matching_series(*args):
+    return chain.from_iterable(matching_chunks(*args))
 
 
 def named(store, found):
