@@ -310,7 +310,7 @@ class MetricService:
             found = _added_to(watch, self.store, matcher)
             async with aclosing(self._read_on_threads(found)) as parts:
                 async for _ in parts:
-                    pass
+                    watch.check()
             yield watch
 
     async def free(self, path: Sequence[str], before: int) -> int:

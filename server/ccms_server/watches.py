@@ -113,15 +113,23 @@ class Watch:
         self._wake()
         return n_missed
 
-    def take(self) -> tuple[WatchedSamples | None, int]:
-        """All samples since the last call, and how many were missed behind them; None: there are none.
+    def check(self) -> None:
+        """Finds out whether the watch can go on.
 
         Raises:
             LimitExceededError: More series were selected than may be watched.
         """
+        if self._failure is not None:
+            raise self._failure
+
+    def take(self) -> tuple[WatchedSamples | None, int]:
+        """All samples since the last call, and how many were missed behind them; None: there are none.
+
+        Raises:
+            LimitExceededError: See `check`.
+        """
+        self.check()
         with self._lock:
-            if self._failure is not None:
-                raise self._failure
             kept, self._kept, self._n_kept = self._kept, [], 0
             missed, self._missed = self._missed, 0
         if not kept:

@@ -1,0 +1,62 @@
+"""Feeds a running server over one `WriteStream`: samples as columns, series as numbers."""
+
+import re
+import time
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+from benchmarks.load import INTERVAL_SECONDS, Load, cpu_seconds, rss_megabytes
+from benchmarks.payloads import CLUSTER, host_batches
+
+from ccms.v1.metric_store_service_pb2 import WriteStreamOpening, WriteStreamRequest
+from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceStub
+from ccms.v1.sample_pb2 import Component, SampleBatch, SeriesDefinition, SeriesSelector
+
+BATCH_SAMPLES = 10_000
+_LINE = re.compile(rb"^(\w+),cluster=\w+,hostname=(\w+),type=(\w+)(?:,type-id=([\w:.]+))? value=(\S+)", re.MULTILINE)
+
+
+def over_stream(address: str, pid: int, *, hosts: int, steps: int, batch_samples: int = BATCH_SAMPLES) -> Load:
+    """Sends time step after time step of all series, each in batches of so many samples, on one stream.
+
+    What is measured begins when all series are known, and ends when the last batch is acknowledged.
+    """
+    found = [match.groups() for batch in host_batches(hosts) for match in _LINE.finditer(batch)]
+    definitions = [
+        SeriesDefinition(
+            number=number,
+            metric=metric.decode(),
+            selector=SeriesSelector(
+                cluster=CLUSTER, host=host.decode(), component=Component(type=kind.decode(), id=(name or b"").decode())
+            ),
+        )
+        for number, (metric, host, kind, name, _) in enumerate(found)
+    ]
+    values = np.array([float(value) for *_, value in found])
+    start = int(time.time()) // INTERVAL_SECONDS * INTERVAL_SECONDS - (steps + 1) * INTERVAL_SECONDS
+    pieces = [slice(first, first + batch_samples) for first in range(0, len(values), batch_samples)]
+
+    def batches(step: int) -> Iterator[SampleBatch]:
+        for piece in pieces:
+            yield SampleBatch(
+                new_series=definitions[piece] if step == 0 else (),
+                series_numbers=range(len(values))[piece],
+                timestamps_seconds=[start + step * INTERVAL_SECONDS],
+                values=(values[piece] + step).round(3).tolist(),
+            )
+
+    samples = [batch for step in range(steps + 1) for batch in batches(step)]
+    requests = [WriteStreamRequest(sequence=number, samples=batch) for number, batch in enumerate(samples, 1)]
+    requests[0].opening.CopyFrom(WriteStreamOpening(stream_id=f"bench-{time.time_ns()}", first_sequence=1))
+    before, began = 0.0, 0.0
+    with grpc.insecure_channel(address) as channel:
+        stored = 0
+        for response in MetricStoreServiceStub(channel).WriteStream(iter(requests)):
+            stored += sum(result.summary.stored for result in response.results)
+            if response.acknowledged_sequence >= len(pieces) and not began:
+                before, began = cpu_seconds(pid), time.perf_counter()
+                counted_from = stored
+    wall = time.perf_counter() - began
+    assert stored == len(values) * (steps + 1), (stored, len(values) * (steps + 1))
+    return Load(stored - counted_from, wall, cpu_seconds(pid) - before, rss_megabytes(pid))
