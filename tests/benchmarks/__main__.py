@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks import bench_decoder, calibration, durability, load, queries, storage
+from benchmarks import bench_decoder, calibration, durability, grpc_load, load, queries, storage
 from benchmarks.payloads import metrics
 from helpers.nats import nats_server
 from helpers.server import server_process
@@ -26,6 +26,9 @@ from ccms_server.store.layout import WINDOW_SLOTS
 
 DURABLE_ROUNDS = 3
 """Measurements of each policy for syncing; the median counts."""
+
+STREAM_ROUNDS = 3
+"""Measurements of streams; the median counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,29 @@ async def measure_durability(scale: Scale) -> list[Figure]:
     return figures
 
 
+async def measure_streams(scale: Scale) -> list[Figure]:
+    """Columns over one gRPC stream, every batch synced."""
+    with tempfile.TemporaryDirectory() as name:
+        checkpoints = {"directory": f"{name}/store", "sync": "always"}
+        async with server_process(Path(name), metrics=metrics(), checkpoints=checkpoints) as server:
+            rates = []
+            beside = calibration.line_rate()
+            for _ in range(STREAM_ROUNDS):
+                done = await asyncio.to_thread(
+                    grpc_load.over_stream, server.grpc_address, server.process.pid, hosts=scale.hosts, steps=scale.steps
+                )
+                rates.append(done.lines_per_cpu_second)
+    return [
+        Figure(
+            "gRPC, one stream, batches of 10,000 samples, sync always",
+            statistics.median(rates),
+            "M samples/CPU-s",
+            at_least=8,
+            calibration=beside,
+        )
+    ]
+
+
 async def measure_restart(scale: Scale) -> list[Figure]:
     """A crash, and the start after it."""
     done = await durability.restart(hosts=scale.restart_hosts, steps=scale.restart_steps)
@@ -213,6 +239,7 @@ MEASUREMENTS: dict[str, Callable[[Scale], object]] = {
     "storage": measure_storage,
     "decoder": measure_decoder,
     "durability": measure_durability,
+    "streams": measure_streams,
     "restart": measure_restart,
     "writes": measure_writes,
     "queries": measure_long_series,
