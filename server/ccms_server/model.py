@@ -78,22 +78,21 @@ class SeriesName(NamedTuple):
     @property
     def path(self) -> tuple[str, ...]:
         """Cluster, host, and optionally component and sub-component."""
-        return tuple(name for name in self[1:] if name)
+        return tuple(filter(None, self[1:]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleColumn:
+class SampleColumn(NamedTuple):
     """A run of samples of one series, as a typed client sends it."""
 
     series: SeriesName
+    values: NDArray[np.float64]
+    """float64 array of shape (n_samples,); NaN means no sample."""
     timestamps: NDArray[np.int64] | None = None
     """int64 array of shape (n_samples,), seconds since the epoch; None when the times are regular."""
     start: int = 0
     """Time of the first value when `timestamps` is None, in seconds."""
     interval: int = 0
     """Spacing when `timestamps` is None, in seconds; 0 means the interval of the metric."""
-    values: NDArray[np.float64]
-    """float64 array of shape (n_samples,); NaN means no sample."""
 
     @property
     def n_samples(self) -> int:

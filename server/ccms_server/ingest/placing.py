@@ -15,7 +15,7 @@ from ccms_server.ingest.numbered_series import rejection_reason
 from ccms_server.model import REJECTIONS_KEPT_MAX, Rejection, SampleColumn, SeriesName, WriteReport
 from ccms_server.names import broken_name_rule
 from ccms_server.store.append import NO_SAMPLE, STORED, Placement
-from ccms_server.store.store import Store
+from ccms_server.store.store import HOST_DEPTH, Store
 
 DECODERS_MAX: Final = 64
 """Default clusters whose decoders are kept."""
@@ -89,7 +89,8 @@ class Placer:
 
     def _place_columns(self, batch: ColumnBatch, now: float) -> tuple[WriteReport, Placement | None]:
         report = WriteReport()
-        series, timestamps, values, indexes = [], [], [], []
+        taken: list[SampleColumn] = []
+        rows: list[tuple[int, int, int, int, int]] = []  # of each: series, samples, first index, start, interval
         first = 0
         for column in batch.columns:
             n_samples = column.n_samples
@@ -97,14 +98,8 @@ class Placer:
                 continue
             found = self._series_of_column(column)
             if isinstance(found, int):
-                times = column.timestamps
-                if times is None:
-                    interval = column.interval or self._interval_of(column.series.metric)
-                    times = column.start + np.arange(n_samples, dtype=np.int64) * interval
-                series.append(np.full(n_samples, found, np.int32))
-                timestamps.append(times)
-                values.append(column.values)
-                indexes.append(np.arange(first, first + n_samples, dtype=np.int64))
+                taken.append(column)
+                rows.append((found, n_samples, first, column.start, self._interval_of(column)))
             else:
                 reason, message = found
                 for index in range(first, first + min(n_samples, REJECTIONS_KEPT_MAX)):
@@ -112,15 +107,18 @@ class Placer:
                 if n_samples > REJECTIONS_KEPT_MAX:
                     report.rejected[reason] += n_samples - REJECTIONS_KEPT_MAX
             first += n_samples
-        if not series:
+        if not taken:
             return report, None
+        ids, lengths, firsts, starts, intervals = np.array(rows, np.int64).T
+        ends = np.cumsum(lengths)
+        offsets = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)  # of each sample in its column
+        timestamps = np.repeat(starts, lengths) + offsets * np.repeat(intervals, lengths)
+        for column, end in zip(taken, ends.tolist(), strict=True):
+            if column.timestamps is not None:
+                timestamps[end - len(column.timestamps) : end] = column.timestamps
+        series, indexes = np.repeat(ids.astype(np.int32), lengths), np.repeat(firsts, lengths) + offsets
         return self._place(
-            np.concatenate(series),
-            np.concatenate(timestamps),
-            np.concatenate(values),
-            np.concatenate(indexes),
-            report,
-            now,
+            series, timestamps, np.concatenate([column.values for column in taken]), indexes, report, now
         )
 
     def _place_numbered(self, batch: NumberedBatch, now: float) -> tuple[WriteReport, Placement | None]:
@@ -145,7 +143,7 @@ class Placer:
                 n_times, n_values = len(column.timestamps), len(column.values)
                 return RejectReason.LENGTH_MISMATCH, f"{metric}: {n_times} times, but {n_values} values"
             if column.timestamps is None:
-                last = column.start + (len(column.values) - 1) * (column.interval or self._interval_of(metric))
+                last = column.start + (len(column.values) - 1) * self._interval_of(column)
                 if not -ALWAYS <= min(column.start, last) <= max(column.start, last) <= ALWAYS:
                     reaches = f"the times reach from {column.start} to {last} s"
                     return RejectReason.INVALID_TIMESTAMP, f"{metric}: {reaches}"
@@ -156,22 +154,26 @@ class Placer:
         metric_id = self._store.metric_id(name.metric)
         if metric_id is None:
             return RejectReason.UNKNOWN_METRIC, f"metric {name.metric[:64]!r} is not configured"
+        path = name.path
+        if len(path) >= HOST_DEPTH and (known := self._store.known_series(metric_id, path)) is not None:
+            return known
         if not name.cluster:
             return RejectReason.MISSING_CLUSTER, f"{name.metric}: the selector names no cluster"
         if not name.host:
             return RejectReason.MISSING_HOST, f"{name.metric}: the selector names no host"
-        for what, level in zip(_LEVELS, name.path, strict=False):
+        for what, level in zip(_LEVELS, path, strict=False):
             if rule := broken_name_rule(level, is_directory=what in ("cluster", "host")):
                 return RejectReason.INVALID_NAME, f"{name.metric}: {what} {shown(level)} {rule}"
-        series = self._store.series_id(metric_id, name.path)
+        series = self._store.series_id(metric_id, path)
         if series is None:
-            return RejectReason.SERIES_LIMIT, f"{'/'.join(name.path)}: the server holds as many series as it may"
+            return RejectReason.SERIES_LIMIT, f"{'/'.join(path)}: the server holds as many series as it may"
         return series
 
-    def _interval_of(self, metric: str) -> int:
-        metric_id = self._store.metric_id(metric)
-        assert metric_id is not None, metric
-        return self._store.tables[metric_id].metric.interval
+    def _interval_of(self, column: SampleColumn) -> int:
+        """Spacing of a column's samples, in seconds, if they have one."""
+        metric_id = self._store.metric_id(column.series.metric)
+        assert metric_id is not None, column.series
+        return column.interval or self._store.tables[metric_id].metric.interval
 
     def _place(
         self,

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccms.v1.sample_pb2 import (
-    Component,
     RejectedCount,
     RejectedSample,
     RejectReason,
@@ -34,22 +33,22 @@ def read_columns(columns: Sequence[SampleColumnMessage]) -> list[SampleColumn]:
     """
     if len(columns) > COLUMNS_MAX:
         raise LimitExceededError("columns in one request", len(columns), COLUMNS_MAX, "send several requests")
-    return [_read_column(column, f"columns[{index}]") for index, column in enumerate(columns)]
+    return [_read_column(column, index) for index, column in enumerate(columns)]
 
 
-def _read_column(column: SampleColumnMessage, path: str) -> SampleColumn:
-    times = column.WhichOneof("times")
-    if times is None:
-        raise InvalidRequestError(f"{path}.times", "is required: `timestamps` or `regular_times`")
-    if column.regular_times.interval_seconds < 0:
-        raise InvalidRequestError(f"{path}.regular_times.interval_seconds", "must not be negative")
-    return SampleColumn(
-        series=_series_name(column.metric, column.selector, path),
-        timestamps=np.array(column.timestamps.seconds, dtype=np.int64) if times == "timestamps" else None,
-        start=column.regular_times.start_seconds,
-        interval=column.regular_times.interval_seconds,
-        values=np.array(column.values, dtype=np.float64),
-    )
+def _read_column(column: SampleColumnMessage, index: int) -> SampleColumn:
+    series = _series_name(column.metric, column.selector, "columns", index)
+    values = np.array(column.values, np.float64)
+    match column.WhichOneof("times"):
+        case "timestamps":
+            return SampleColumn(series, values, timestamps=np.array(column.timestamps.seconds, np.int64))
+        case "regular_times":
+            times = column.regular_times
+            if times.interval_seconds < 0:
+                raise InvalidRequestError(f"columns[{index}].regular_times.interval_seconds", "must not be negative")
+            return SampleColumn(series, values, start=times.start_seconds, interval=times.interval_seconds)
+        case _:
+            raise InvalidRequestError(f"columns[{index}].times", "is required: `timestamps` or `regular_times`")
 
 
 def read_definitions(definitions: Iterable[SeriesDefinition]) -> list[tuple[int, SeriesName]]:
@@ -59,7 +58,7 @@ def read_definitions(definitions: Iterable[SeriesDefinition]) -> list[tuple[int,
         InvalidRequestError: One lacks a required field.
     """
     return [
-        (definition.number, _series_name(definition.metric, definition.selector, f"new_series[{index}]"))
+        (definition.number, _series_name(definition.metric, definition.selector, "new_series", index))
         for index, definition in enumerate(definitions)
     ]
 
@@ -89,20 +88,19 @@ def _for_each(field: str, column: NDArray[_Scalar], n_samples: int) -> NDArray[_
     return np.full(n_samples, column[0])
 
 
-def _series_name(metric: str, selector: SeriesSelector, path: str) -> SeriesName:
-    is_host = selector.component.type == "node"
-    component = "" if is_host else _level_name(selector.component, f"{path}.selector.component")
-    subcomponent = _level_name(selector.subcomponent, f"{path}.selector.subcomponent")
-    if subcomponent and not component:
-        raise InvalidRequestError(f"{path}.selector.subcomponent", "needs a `component` that is not the host itself")
-    return SeriesName(metric, selector.cluster, selector.host, component, subcomponent)
-
-
-def _level_name(component: Component, path: str) -> str:
-    """Type and id run together; empty for an absent component."""
-    if component.id and not component.type:
-        raise InvalidRequestError(f"{path}.type", "is required with an id")
-    return component.type + component.id
+def _series_name(metric: str, selector: SeriesSelector, field: str, index: int) -> SeriesName:
+    """Name of the series in a repeated field of a request; ids and types of components are run together."""
+    component, subcomponent = selector.component, selector.subcomponent
+    for name, level in (("component", component), ("subcomponent", subcomponent)):
+        if level.id and not level.type:
+            raise InvalidRequestError(f"{field}[{index}].selector.{name}.type", "is required with an id")
+    below_host = "" if component.type == "node" else component.type + component.id
+    below_component = subcomponent.type + subcomponent.id
+    if below_component and not below_host:
+        raise InvalidRequestError(
+            f"{field}[{index}].selector.subcomponent", "needs a `component` that is not the host itself"
+        )
+    return SeriesName(metric, selector.cluster, selector.host, below_host, below_component)
 
 
 def write_summary(report: WriteReport) -> WriteSummary:

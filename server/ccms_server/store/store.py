@@ -215,6 +215,11 @@ class Store:
                     sealed_bytes += len(aggregate.payload)
         return StoreSize(self._series.count, samples_open, samples_sealed, open_tiles, sealed_tiles, sealed_bytes)
 
+    def known_series(self, metric_id: int, path: Sequence[str]) -> int | None:
+        """The series of a metric at a path; None if it is not registered."""
+        level = self.tree.find(path)
+        return None if level is None else level.series.get(metric_id)
+
     # --- writing
 
     def series_id(self, metric_id: int, path: tuple[str, ...]) -> int | None:
@@ -228,8 +233,7 @@ class Store:
             Its id, or None when the store holds as many series as it may.
         """
         assert HOST_DEPTH <= len(path) <= HOST_DEPTH + 2, path
-        level = self.tree.find(path)
-        known = None if level is None else level.series.get(metric_id)
+        known = self.known_series(metric_id, path)
         if known is not None:
             return known
         if self._series.count >= self._series_max:

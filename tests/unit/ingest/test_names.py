@@ -70,7 +70,7 @@ def as_line(path):
 @pytest.mark.parametrize(("level", "name", "is_good"), CASES)
 async def test_lines_and_columns_agree_on_names(writer, level, name, is_good):
     path = {"cluster": "c", "host": "h", "component": "s", "subcomponent": "t", level: name}
-    column = SampleColumn(series=SeriesName("load", **path), start=NOW, values=np.ones(1))
+    column = SampleColumn(SeriesName("load", **path), np.ones(1), start=NOW)
 
     reports = [await writer.write(LineBatch(as_line(path), "")), await writer.write(ColumnBatch([column]))]
 
