@@ -1,31 +1,28 @@
-"""Requests and answers, to and from their protobuf messages."""
+"""Requests and answers of `MetricStoreService`, to and from their protobuf messages."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ccms.v1 import metric_store_service_pb2 as service_pb
 from ccms.v1 import sample_pb2 as sample_pb
+from ccms_client.enums import enum_name
 from ccms_client.errors import ServerError
-from ccms_client.model import (
-    Component,
-    Rejection,
-    SampleColumn,
-    Series,
-    SeriesError,
-    SeriesQuery,
-    Statistics,
-    WriteResult,
-)
+from ccms_client.keys import Component
+from ccms_client.packed import packed_field
+from ccms_client.samples import Rejection, SampleColumn, WriteResult
+from ccms_client.series import Series, SeriesError, SeriesPart, SeriesQuery, Statistics
+from ccms_client.times import Time, whole_seconds
 
 
-def write_request(columns: Iterable[SampleColumn]) -> service_pb.WriteRequest:
-    """The message for a batch of columns."""
-    return service_pb.WriteRequest(columns=[_column_message(column) for column in columns])
+def column_message(column: SampleColumn) -> sample_pb.SampleColumn:
+    """The message for a column.
 
-
-def _column_message(column: SampleColumn) -> sample_pb.SampleColumn:
+    Raises:
+        ValueError: It has no times, or both kinds.
+    """
+    if (column.timestamps is None) == (column.start is None):
+        raise ValueError(f"{column.metric} of {column.host}: a column has either `timestamps` or a `start`")
     message = sample_pb.SampleColumn(
         metric=column.metric,
         selector=sample_pb.SeriesSelector(
@@ -34,10 +31,9 @@ def _column_message(column: SampleColumn) -> sample_pb.SampleColumn:
             component=_component_message(column.component),
             subcomponent=_component_message(column.subcomponent),
         ),
-        values=np.asarray(column.values, dtype=np.float64).tolist(),
     )
-    if (column.timestamps is None) == (column.start is None):
-        raise ValueError(f"{column.metric} of {column.host}: a column has either `timestamps` or a `start`")
+    values = np.asarray(column.values, dtype=np.float64)
+    message.MergeFromString(packed_field(sample_pb.SampleColumn.VALUES_FIELD_NUMBER, values))
     if column.timestamps is not None:
         message.timestamps.seconds.extend(np.asarray(column.timestamps, dtype=np.int64).tolist())
         message.timestamps.SetInParent()
@@ -52,7 +48,7 @@ def _component_message(component: Component | None) -> sample_pb.Component | Non
     return sample_pb.Component(type=component.type, id=component.id) if component is not None else None
 
 
-def write_result(summary: sample_pb.WriteSummary) -> WriteResult:
+def write_result(summary: sample_pb.WriteSummary, *, already_stored: bool) -> WriteResult:
     """What the server says it did."""
     return WriteResult(
         stored=summary.stored,
@@ -62,13 +58,14 @@ def write_result(summary: sample_pb.WriteSummary) -> WriteResult:
             Rejection(rejected.index, _reject_reason(rejected.reason), rejected.message)
             for rejected in summary.first_rejected
         ],
+        already_stored=already_stored,
     )
 
 
 def query_request(
     cluster: str,
-    start: int,
-    end: int,
+    start: Time,
+    end: Time,
     queries: Sequence[SeriesQuery],
     *,
     all_hosts_metrics: Sequence[str],
@@ -78,8 +75,8 @@ def query_request(
     """The message for a query."""
     return service_pb.QueryRequest(
         cluster=cluster,
-        start_seconds=start,
-        end_seconds=end,
+        start_seconds=whole_seconds(start),
+        end_seconds=whole_seconds(end),
         queries=[
             service_pb.SeriesQuery(
                 metric=query.metric,
@@ -100,63 +97,84 @@ def query_request(
     )
 
 
-async def assemble(parts: AsyncIterable[service_pb.QueryResponse]) -> AsyncIterator[Series]:
-    """Puts streamed parts together, one series at a time.
+async def parts_of_series(responses: AsyncIterable[service_pb.QueryResponse]) -> AsyncGenerator[SeriesPart, None]:
+    """Gives every part the header of its series.
 
     Raises:
         ServerError: The parts do not follow the contract.
     """
-    header: service_pb.QueryResponse | None = None
-    values = np.empty(0)
+    first: service_pb.QueryResponse | None = None
     filled = 0
-    async for part in parts:
-        if part.HasField("header"):
-            header = part
-            values = np.empty(part.header.value_count)
-            filled = 0
-        arrived = np.array(part.values, dtype=np.float64)
-        if header is None or part.offset != filled or filled + arrived.size > values.size:
+    async for response in responses:
+        if response.HasField("header"):
+            if first is not None:
+                raise ServerError("the server began a series before it had sent all of the one before")
+            first, filled = response, 0
+        values = np.array(response.values, dtype=np.float64)
+        if first is None or response.offset != filled or filled + values.size > first.header.value_count:
             raise ServerError("the server sent parts of a series out of order")
-        values[filled : filled + arrived.size] = arrived
-        filled += arrived.size
-        if filled == values.size:
-            yield _series(header, values)
-            header = None
-    if header is not None:
+        header = first.header
+        yield SeriesPart(
+            query_index=first.query_index,
+            series_index=first.series_index,
+            metric=header.metric,
+            host=header.host,
+            component=header.component,
+            subcomponent=header.subcomponent,
+            start=header.start_seconds,
+            end=header.end_seconds,
+            interval=header.interval_seconds,
+            statistics=_statistics(header),
+            error=_series_error(header),
+            value_count=header.value_count,
+            offset=filled,
+            values=values,
+        )
+        filled += values.size
+        if filled == header.value_count:
+            first = None
+    if first is not None:
         raise ServerError("the server ended the answer in the middle of a series")
 
 
-def _series(first: service_pb.QueryResponse, values: NDArray[np.float64]) -> Series:
-    header = first.header
-    statistics = error = None
-    if header.HasField("statistics"):
-        found = header.statistics
-        statistics = Statistics(min=found.min, avg=found.avg, max=found.max, count=found.count)
-    if header.HasField("error"):
-        error = SeriesError(_series_error_reason(header.error.reason), header.error.message)
-    return Series(
-        query_index=first.query_index,
-        series_index=first.series_index,
-        metric=header.metric,
-        host=header.host,
-        component=header.component,
-        subcomponent=header.subcomponent,
-        start=header.start_seconds,
-        end=header.end_seconds,
-        interval=header.interval_seconds,
-        values=values,
-        statistics=statistics,
-        error=error,
-    )
+async def assemble(parts: AsyncIterable[SeriesPart]) -> AsyncGenerator[Series, None]:
+    """Puts parts together, one series at a time."""
+    values = np.empty(0)
+    async for part in parts:
+        if part.offset == 0:
+            values = np.empty(part.value_count)
+        end = part.offset + part.values.size
+        values[part.offset : end] = part.values
+        if end == part.value_count:
+            yield Series(
+                query_index=part.query_index,
+                series_index=part.series_index,
+                metric=part.metric,
+                host=part.host,
+                component=part.component,
+                subcomponent=part.subcomponent,
+                start=part.start,
+                end=part.end,
+                interval=part.interval,
+                statistics=part.statistics,
+                error=part.error,
+                values=values,
+            )
+
+
+def _statistics(header: service_pb.SeriesHeader) -> Statistics | None:
+    found = header.statistics
+    if not header.HasField("statistics"):
+        return None
+    return Statistics(min=found.min, avg=found.avg, max=found.max, count=found.count)
+
+
+def _series_error(header: service_pb.SeriesHeader) -> SeriesError | None:
+    if not header.HasField("error"):
+        return None
+    reason = enum_name(service_pb.SeriesErrorReason, header.error.reason, "SERIES_ERROR_REASON_")
+    return SeriesError(reason, header.error.message)
 
 
 def _reject_reason(number: sample_pb.RejectReason.ValueType) -> str:
-    """Name of a reason; that of a newer server may have none here."""
-    known = number in sample_pb.RejectReason.values()
-    return sample_pb.RejectReason.Name(number).removeprefix("REJECT_REASON_") if known else str(number)
-
-
-def _series_error_reason(number: service_pb.SeriesErrorReason.ValueType) -> str:
-    """Name of a reason; that of a newer server may have none here."""
-    known = number in service_pb.SeriesErrorReason.values()
-    return service_pb.SeriesErrorReason.Name(number).removeprefix("SERIES_ERROR_REASON_") if known else str(number)
+    return enum_name(sample_pb.RejectReason, number, "REJECT_REASON_")

@@ -23,7 +23,7 @@ from ccms_client import (
     ServerError,
     ServerUnavailableError,
 )
-from ccms_client.client import MESSAGE_BYTES_MAX
+from ccms_client.channel import MESSAGE_BYTES_MAX
 from ccms_server.errors import NotReadyError, QueueFullError
 from ccms_server.rpc import service as rpc_service
 from ccms_server.rpc.columns import PART_VALUES_MAX
@@ -315,12 +315,13 @@ async def test_errors_of_the_service_become_those_of_the_client(
 
     monkeypatch.setattr(MetricService, "write_lines", write_lines)
     monkeypatch.setattr(MetricService, "query", query)
-    with pytest.raises(expected) as raised:
-        await server.grpc.write_lines(b"")
-    assert raised.value.retry_after_seconds == retry_after_seconds
-    assert isinstance(raised.value.__cause__, aio.AioRpcError)
-    with pytest.raises(expected):
-        await read(server)
+    async with AsyncClient(server.grpc_address, retries=False) as client:
+        with pytest.raises(expected) as raised:
+            await client.write_lines(b"")
+        assert raised.value.retry_after_seconds == retry_after_seconds
+        assert isinstance(raised.value.__cause__, aio.AioRpcError)
+        with pytest.raises(expected):
+            await client.query("alex", START, START + INTERVAL, [SeriesQuery(metric="cpu_load", host="n1")])
     logged = [record for record in caplog.records if record.exc_info]
     assert len(logged) == (2 if expected is ServerError else 0)
     if expected is ServerError:

@@ -5,7 +5,7 @@ import pytest
 
 from ccms.v1.metric_store_service_pb2 import QueryResponse, SeriesError, SeriesHeader
 from ccms_client import ServerError
-from ccms_client.messages import assemble
+from ccms_client.messages import assemble, parts_of_series
 
 
 def part(offset, values, value_count=None, **header):
@@ -21,7 +21,7 @@ async def assembled(*parts):
         for each in parts:
             yield each
 
-    return [series async for series in assemble(stream())]
+    return [series async for series in assemble(parts_of_series(stream()))]
 
 
 async def test_parts_are_put_together():
@@ -44,6 +44,7 @@ async def test_series_do_not_share_their_values():
         [part(0, [1.0], 3), part(2, [3.0])],
         [part(0, [1.0, 2.0], 1)],
         [part(0, [1.0], 2)],
+        [part(0, [1.0], 2), part(0, [1.0], 1)],
         [part(0, [1.0], 1), part(1, [2.0])],
     ],
 )
