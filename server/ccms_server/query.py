@@ -1,7 +1,7 @@
 """Queries over a store: which series a request names, how much that is, and the answer of each.
 
 Pure computation, meant for any thread. `plan` finds everything out that costs no memory, so that limits are kept before
-anything is read; `answer` reads one series.
+anything is read; `answers` reads.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,24 +14,13 @@ from numpy.typing import NDArray
 from ccms_server.errors import LimitExceededError
 from ccms_server.model import QueryRequest, SeriesAnswer, SeriesError, SeriesErrorReason, SeriesQuery
 from ccms_server.store.downsample import downsample
-from ccms_server.store.read import Reader, Span
+from ccms_server.store.read import Reader, Source
 from ccms_server.store.statistics import statistics
 from ccms_server.store.store import Store
-from ccms_server.store.table import MetricTable
-from ccms_server.store.tree import Level, SeriesIds
+from ccms_server.store.tree import SeriesIds
 
 PADDING_MAX: Final = 1 << 22
 """Values in front of the first sample of a series: eight years of minutes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the samples of an answer come from."""
-
-    table: MetricTable
-    span: Span
-    host: Level | None
-    """The host, if its whole subtree is aggregated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +33,8 @@ class PlannedSeries:
     component: str
     subcomponent: str
     source: Source | SeriesError
+    n_points: int
+    """Values that will be read or padded."""
 
 
 @dataclass(slots=True)
@@ -92,16 +83,19 @@ def plan(store: Store, reader: Reader, request: QueryRequest, *, points_max: int
     ]
     for query_index, query in enumerate([*request.queries, *planned.added_queries]):
         for series_index, selection in enumerate(_selections(query)):
+            reader.cancellation.check()
             source = _find(store, reader, request, query, selection)
+            n_points = 0
             if isinstance(source, Source):
-                planned.n_points += source.span.n_slots
+                n_points = source.span.n_slots
                 planned.n_samples += source.span.n_slots * len(source.span.members)
                 if request.with_padding and request.with_values:
                     padding = _padding(source.span.start, request.start, source.table.metric.interval)
                     if padding > PADDING_MAX:
                         remedy = "start later, or ask without padding"
                         raise LimitExceededError("values before the first sample", padding, PADDING_MAX, remedy)
-                    planned.n_points += padding
+                    n_points += padding
+                planned.n_points += n_points
                 if planned.n_points > points_max:
                     remedy = "ask for a shorter range or fewer series"
                     raise LimitExceededError("values in one query", planned.n_points, points_max, remedy)
@@ -113,15 +107,48 @@ def plan(store: Store, reader: Reader, request: QueryRequest, *, points_max: int
                     selection.components[0] if selection.components else "",
                     selection.subcomponents[0] if selection.subcomponents else "",
                     source,
+                    n_points,
                 )
             )
     return planned
 
 
-def answer(reader: Reader, request: QueryRequest, planned: PlannedSeries) -> SeriesAnswer:
-    """Reads one series and makes of it what was asked for."""
+def answers(reader: Reader, planned: Plan, *, chunk_points: int, chunk_series: int) -> Iterator[list[SeriesAnswer]]:
+    """Reads the planned series in order, in chunks of about so many values or series.
+
+    Raises:
+        CancelledReadError: Nobody waits for them.
+    """
+    chunk: list[PlannedSeries] = []
+    points = 0
+    for series in planned.series:
+        chunk.append(series)
+        points += series.n_points
+        if points >= chunk_points or len(chunk) >= chunk_series:
+            yield _answer(reader, planned.request, chunk)
+            chunk, points = [], 0
+    if chunk:
+        yield _answer(reader, planned.request, chunk)
+
+
+def _answer(reader: Reader, request: QueryRequest, chunk: Sequence[PlannedSeries]) -> list[SeriesAnswer]:
+    """Reads some series together, and makes of each what was asked for."""
+    found = [_head(series) for series in chunk]
+    if not request.with_values and not request.with_statistics:
+        return found
+    # Sums of huge values are infinite, as in any arithmetic.
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = iter(reader.read([series.source for series in chunk if isinstance(series.source, Source)]))
+        for series, answer in zip(chunk, found, strict=True):
+            if isinstance(series.source, Source):
+                _fill(request, series.query, next(values), answer)
+    return found
+
+
+def _head(planned: PlannedSeries) -> SeriesAnswer:
+    """The answer without values."""
     query, source = planned.query, planned.source
-    result = SeriesAnswer(
+    answer = SeriesAnswer(
         query_index=planned.query_index,
         series_index=planned.series_index,
         metric=query.metric,
@@ -130,54 +157,28 @@ def answer(reader: Reader, request: QueryRequest, planned: PlannedSeries) -> Ser
         subcomponent=planned.subcomponent,
     )
     if isinstance(source, SeriesError):
-        result.error = source
-        return result
-    interval = source.table.metric.interval
-    result.start, result.end, result.interval = source.span.start, source.span.end(interval), interval
-    if not request.with_values and not request.with_statistics:
-        return result
-    with np.errstate(over="ignore", invalid="ignore"):  # sums of huge values are infinite, as in any arithmetic
-        return _filled(reader, request, planned, source, result)
+        answer.error = source
+    else:
+        answer.interval = source.table.metric.interval
+        answer.start, answer.end = source.span.start, source.span.end(answer.interval)
+    return answer
 
 
-def _filled(
-    reader: Reader, request: QueryRequest, planned: PlannedSeries, source: Source, result: SeriesAnswer
-) -> SeriesAnswer:
-    """Adds values and statistics to an answer."""
-    query, interval = planned.query, source.table.metric.interval
-    values = reader.values(source.table, source.span, source.host)
+def _fill(request: QueryRequest, query: SeriesQuery, values: NDArray[np.float64], answer: SeriesAnswer) -> None:
+    """Adds what was read to an answer."""
     if request.with_statistics:
-        result.statistics = statistics(values)
+        answer.statistics = statistics(values)
     if query.scale_by not in (0.0, 1.0):
         values *= query.scale_by
-        if result.statistics is not None:
-            result.statistics = result.statistics.scaled(query.scale_by)
-    if query.resolution > interval:
-        picked = downsample(values, query.resolution // interval)
+        if answer.statistics is not None:
+            answer.statistics = answer.statistics.scaled(query.scale_by)
+    if query.resolution > answer.interval:
+        picked = downsample(values, query.resolution // answer.interval)
         if picked is not None:
-            values, result.interval = picked, query.resolution
+            values, answer.interval = picked, query.resolution
     if request.with_values:
-        padding = _padding(result.start, request.start, result.interval) if request.with_padding else 0
-        result.values = _with_front(values, padding)
-    return result
-
-
-def answers(reader: Reader, planned: Plan, *, chunk_points: int, chunk_series: int) -> Iterator[list[SeriesAnswer]]:
-    """Reads the planned series in order, in chunks of about so many values or series."""
-    chunk: list[SeriesAnswer] = []
-    points = 0
-    for series in planned.series:
-        one = answer(reader, planned.request, series)
-        chunk.append(one)
-        if isinstance(series.source, Source):
-            points += (
-                series.source.span.n_slots if one.values is None else max(len(one.values), series.source.span.n_slots)
-            )
-        if points >= chunk_points or len(chunk) >= chunk_series:
-            yield chunk
-            chunk, points = [], 0
-    if chunk:
-        yield chunk
+        padding = _padding(answer.start, request.start, answer.interval) if request.with_padding else 0
+        answer.values = _with_front(values, padding)
 
 
 def _count(query: SeriesQuery) -> int:

@@ -35,7 +35,7 @@ from ccms_server.legacy.ledger import Entry, Ledger, State
 from ccms_server.legacy.progress import EXTENDED_MICROSECONDS, LOG_SECONDS
 from ccms_server.notify import notify
 from ccms_server.store.layout import WINDOW_BITS
-from ccms_server.store.read import Span
+from ccms_server.store.span import Span
 from ccms_server.store.store import Store
 from ccms_server.store.table import MetricTable
 from ccms_server.store.tree import Level

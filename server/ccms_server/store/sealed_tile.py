@@ -25,7 +25,7 @@ pcodec 1.x writes (`FileCompressor().write_header()`).
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -54,7 +54,9 @@ class SealedTile:
         n_samples: Samples in it.
     """
 
-    __slots__ = ("n_rows", "n_samples", "payload")
+    __slots__ = ("__weakref__", "n_rows", "n_samples", "payload")
+    n_rows: int
+    n_samples: int
 
     def __init__(self, payload: bytes | memoryview) -> None:
         """Makes a tile of bytes that `seal` wrote.
@@ -65,6 +67,11 @@ class SealedTile:
         version, self.n_rows, _, self.n_samples, _, _ = HEAD.unpack_from(payload)
         assert version == VERSION, version
         self.payload = payload
+
+    @property
+    def n_pages(self) -> int:
+        """Pages in it."""
+        return -(-self.n_rows // PAGE_ROWS)
 
     @classmethod
     def seal(cls, values: NDArray[np.uint64], phases: NDArray[np.int32]) -> "SealedTile":
@@ -112,46 +119,44 @@ class SealedTile:
         """Phase of one row, in seconds; see `read_phases`."""
         return int(struct.unpack_from("<i", self.payload, HEAD.size + (4 * row if self.payload[2] else 0))[0])
 
-    def read_pages(self, numbers: Iterable[int]) -> dict[int, NDArray[np.float64]]:
+    def read_pages(self, numbers: Sequence[int], rows: NDArray[np.float64]) -> None:
         """Decompresses some pages.
 
         Args:
             numbers: Which pages; page k holds the rows from `k * PAGE_ROWS`.
-
-        Returns:
-            For each page a new float64 array of shape (PAGE_ROWS or fewer, WINDOW_SLOTS), NaN where no sample is.
+            rows: float64 array of shape (n_rows, WINDOW_SLOTS), C-contiguous: their rows are written there, one page
+                after another; NaN where no sample is. Only the last page of a tile may have less than PAGE_ROWS.
         """
         payload, n_rows = self.payload, self.n_rows
         _, _, per_row, _, presence_length, metadata_length = HEAD.unpack_from(payload)
-        n_pages = -(-n_rows // PAGE_ROWS)
         at = HEAD.size + 4 * (n_rows if per_row else 1)
-        directory = struct.unpack_from(f"<{2 * n_pages}I", payload, at)
-        at += 8 * n_pages
+        directory = struct.unpack_from(f"<{2 * self.n_pages}I", payload, at)
+        at += 8 * self.n_pages
         presence = zlib.decompress(payload[at : at + presence_length]) if presence_length else b""
         at += presence_length
         chunk = None
         if metadata_length:
             chunk, _ = _DECOMPRESSOR.chunk_decompressor(bytes(payload[at : at + metadata_length]), "f64")
         at += metadata_length
-        found: dict[int, NDArray[np.float64]] = {}
+        flat, done = rows.reshape(-1), 0
         for number in numbers:
-            first_row = number * PAGE_ROWS
-            rows = min(PAGE_ROWS, n_rows - first_row)
+            first_slot = number * PAGE_ROWS * WINDOW_SLOTS
+            page = flat[done : done + min(PAGE_ROWS * WINDOW_SLOTS, n_rows * WINDOW_SLOTS - first_slot)]
             count, length = directory[2 * number], directory[2 * number + 1]
-            samples = np.empty(count)
+            samples = page[len(page) - count :]
             if count:
                 assert chunk is not None, "a page with samples has a chunk"
                 start = at + sum(directory[1 : 2 * number : 2])
                 chunk.read_page_into(bytes(payload[start : start + length]), count, samples)
-            if count < rows * WINDOW_SLOTS:
-                bits = np.frombuffer(presence, np.uint8, rows * WINDOW_SLOTS // 8, first_row * WINDOW_SLOTS // 8)
-                samples = _spread(samples, bits, rows * WINDOW_SLOTS)
-            found[number] = samples.reshape(rows, WINDOW_SLOTS)
-        return found
+            if count < len(page):
+                _spread(samples, np.frombuffer(presence, np.uint8, len(page) // 8, first_slot // 8), page)
+            done += len(page)
 
     def read_all(self) -> NDArray[np.float64]:
         """Decompresses the tile into a new float64 array of shape (n_rows, WINDOW_SLOTS), NaN where no sample is."""
-        return np.concatenate(list(self.read_pages(range(-(-self.n_rows // PAGE_ROWS))).values()))
+        rows = np.empty((self.n_rows, WINDOW_SLOTS))
+        self.read_pages(range(self.n_pages), rows)
+        return rows
 
 
 def as_stored(values: NDArray[np.float64]) -> NDArray[np.uint64]:
@@ -164,14 +169,12 @@ def as_stored(values: NDArray[np.float64]) -> NDArray[np.uint64]:
 
 
 @kernel
-def _spread(samples: NDArray[np.float64], bits: NDArray[np.uint8], n_slots: int) -> NDArray[np.float64]:
-    """Puts samples where a bitmap has ones, and NaN elsewhere."""
-    spread = np.empty(n_slots)
+def _spread(samples: NDArray[np.float64], bits: NDArray[np.uint8], page: NDArray[np.float64]) -> None:
+    """Puts samples where a bitmap has ones, and NaN elsewhere; they may lie at the end of the page itself."""
     taken = 0
-    for slot in range(n_slots):
+    for slot in range(len(page)):
         if (bits[slot >> 3] >> (7 - (slot & 7))) & 1:
-            spread[slot] = samples[taken]
+            page[slot] = samples[taken]
             taken += 1
         else:
-            spread[slot] = np.nan
-    return spread
+            page[slot] = np.nan

@@ -26,8 +26,10 @@ from ccms_server.store.append import (
     place_samples,
     put_samples,
 )
+from ccms_server.store.cancellation import Cancellation
 from ccms_server.store.layout import PHASE_UNSET, SLOT_MAX, SLOT_MIN, TILE_ROWS, WINDOW_BITS, WINDOW_SLOTS
 from ccms_server.store.metric import Metric
+from ccms_server.store.page_cache import PageCache
 from ccms_server.store.read import Reader
 from ccms_server.store.sealed_tile import SealedTile, as_stored
 from ccms_server.store.series import Bands, SeriesArrays
@@ -128,6 +130,7 @@ class Store:
         self._series = SeriesArrays()
         self._bands = Bands()
         self._pool = TilePool(open_window_bytes)
+        self._pages = PageCache()
         self._version = 0  # changes whenever a group may have changed
         self._samples_taken = 0
         self._untouched_since = 0  # _samples_taken when maintenance last looked
@@ -161,9 +164,9 @@ class Store:
         level = self.tree.find(path)
         return NO_SERIES if level is None else level.group(metric_id, self._version, self._series.has_samples)
 
-    def reader(self) -> Reader:
-        """A reader for one piece of work on one thread."""
-        return Reader(self._series, self._pool)
+    def reader(self, cancellation: Cancellation | None = None) -> Reader:
+        """A reader for one piece of work on one thread, which may be cancelled."""
+        return Reader(self._series, self._pool, self._pages, cancellation)
 
     def extents(self, series: SeriesIds) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """When the samples of series begin, and how many slots they span.
