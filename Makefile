@@ -4,6 +4,7 @@ PYTHON ?= python3
 CONFIG ?= configs/config.json
 TEST_ARGS ?=
 BENCH_ARGS ?=
+BREAKING_AGAINST ?= HEAD~1
 ROUNDS ?= 300
 TORTURE_ARGS ?=
 
@@ -34,12 +35,15 @@ test: $(INSTALLED)  ## Run every test; TEST_ARGS='tests/unit -k duration' runs s
 torture: $(INSTALLED)  ## Kill a server under load, ROUNDS=300 times; TORTURE_ARGS='--seed 7' repeats a run
 	PYTHONPATH=tests $(BIN)/python -m helpers.crash --rounds $(ROUNDS) $(TORTURE_ARGS)
 
-lint: $(INSTALLED)  ## Check style, types and protos
+lint: $(INSTALLED)  ## Check style, types and protos, and that the contract of BREAKING_AGAINST=HEAD~1 is kept
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy protos/generate.py
 	$(BIN)/buf lint protos
+	@if git rev-parse --quiet --verify "$(BREAKING_AGAINST)^{commit}" >/dev/null 2>&1; \
+	then set -x; $(BIN)/buf breaking protos --against '.git#ref=$(BREAKING_AGAINST),subdir=protos'; \
+	else echo "the contract is compared with nothing: there is no commit $(BREAKING_AGAINST) here"; fi
 
 format: $(INSTALLED)  ## Format the sources, and mend what the linter can
 	$(BIN)/ruff check --fix .

@@ -1,9 +1,6 @@
 """`/api/free`: drops what is older than a time."""
 
-import asyncio
 import re
-from collections.abc import Sequence
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -14,15 +11,10 @@ from ccms_gateway.backend import Backend
 from ccms_gateway.body import BodyReader
 from ccms_gateway.json_body import decode_body
 from ccms_gateway.schemas import FreeBody
-from ccms_server.errors import InvalidRequestError, LimitExceededError
+from ccms_server.errors import InvalidRequestError
+from ccms_server.freeing import distinct_levels, free_levels
 
 FREE_BYTES_MAX: Final = 1 << 20
-SELECTORS_MAX: Final = 10_000
-"""Selectors in one body."""
-DEPTH_MAX: Final = 4
-"""Names in a selector: cluster, host, component, sub-component."""
-FREED_AT_ONCE: Final = 64
-"""Selectors that wait to be freed at the same time: a sync of the log does for all of them."""
 
 _decoder: Final = msgspec.json.Decoder(FreeBody)
 
@@ -40,10 +32,7 @@ class FreeHandler:
         before = _before(request.rel_url.query.get("to", ""))
         body = await self._bodies.read(request, FREE_BYTES_MAX)
         selectors = await decode_body(_decode_selectors, body)
-        freed = 0
-        waiting = iter(selectors)
-        while together := tuple(islice(waiting, FREED_AT_ONCE)):
-            freed += sum(await asyncio.gather(*(self._backend.free(selector, before) for selector in together)))
+        freed = await free_levels(self._backend.free, selectors, before)
         return await self._answers.whole(request, b"buffers freed: %d\n" % freed, "text/plain")
 
 
@@ -58,17 +47,4 @@ def _before(text: str) -> int:
 
 def _decode_selectors(body: bytes) -> list[tuple[str, ...]]:
     """What the body selects, each level once."""
-    return _distinct(_decoder.decode(body) or ())
-
-
-def _distinct(selectors: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """The selectors that are not, or do not lie below, another one."""
-    if len(selectors) > SELECTORS_MAX:
-        raise LimitExceededError("selectors in one request", len(selectors), SELECTORS_MAX, "name fewer at a time")
-    for number, selector in enumerate(selectors):
-        if len(selector) > DEPTH_MAX:
-            raise InvalidRequestError(
-                f"body[{number}]", f"has {len(selector)} names; a selector is cluster, host, component, sub-component"
-            )
-    distinct = {tuple(selector): None for selector in selectors}
-    return [path for path in distinct if not any(path[:length] in distinct for length in range(len(path)))]
+    return distinct_levels(_decoder.decode(body) or (), "body")

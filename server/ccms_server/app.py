@@ -33,7 +33,7 @@ from ccms_server.notify import notify
 from ccms_server.privileges import drop_privileges
 from ccms_server.reload import Reloader
 from ccms_server.rpc.health import HealthState
-from ccms_server.rpc.server import SERVICE_NAME, bind_server, create_server, serving
+from ccms_server.rpc.server import SERVICE_NAMES, bind_server, create_server, serving
 from ccms_server.service import MetricService
 from ccms_server.tls import Certificates
 from ccms_server.used_nodes import UsedNodes
@@ -112,7 +112,7 @@ async def run(
         used_nodes = _used_nodes(config, clock)
         kept_from = {} if used_nodes is None else {"kept_from": used_nodes.kept_from}
         service = stack.enter_context(MetricService.create(config, clock, **kept_from))
-        health = HealthState(SERVICE_NAME)
+        health = HealthState(SERVICE_NAMES)
         await health.set_serving(False)
         if config.debug.dump_to_file:
             stack.push_async_callback(_dump, Path(config.debug.dump_to_file), service)

@@ -9,6 +9,7 @@ MetricStoreError
 │   └── SequenceGapError      a batch of a stream comes before its turn: send those before it first
 ├── UnauthenticatedError the request does not say who sends it: show a token
 ├── PermissionDeniedError the sender may not do that: show another token
+├── TooManyCallsError    as many calls as may be are open: send again later
 ├── QueueFullError       the server is behind: send again later
 ├── NotReadyError        the server is starting or stopping: send again later
 ├── DiskUnavailableError the disk takes no writes: send again when it does
@@ -110,6 +111,22 @@ class UnauthenticatedError(MetricStoreError):
 
 class PermissionDeniedError(MetricStoreError):
     """The sender is known, and may not do what the request asks for."""
+
+
+class TooManyCallsError(MetricStoreError):
+    """As many calls of a kind are open as there may be.
+
+    Attributes:
+        what: The kind.
+        limit: How many there may be.
+        retry_after_seconds: When to try again.
+    """
+
+    def __init__(self, what: str, limit: int, retry_after_seconds: int = 1) -> None:
+        super().__init__(f"{what}: {limit:,} are open, as many as may be; try again in {retry_after_seconds} s")
+        self.what = what
+        self.limit = limit
+        self.retry_after_seconds = retry_after_seconds
 
 
 class QueueFullError(MetricStoreError):

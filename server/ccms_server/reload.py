@@ -1,7 +1,7 @@
 """What a running server takes over from its configuration file when it is told to read it again.
 
-Metrics that are new, rules to aggregate by, units, another key for tokens, and users take effect at once, and certificates are
-read again. All else waits for the next start, and is named. A file that breaks a rule, or gives a metric another
+Metrics that are new, rules to aggregate by, units, another key for tokens, and users take effect at once; certificates
+are read again. All else waits for the next start, and is named. A file that breaks a rule, or gives a metric another
 interval, changes nothing at all.
 """
 

@@ -4,14 +4,16 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+from ccms_server.catalog import LevelEntry, MetricEntry, Page, SeriesEntry, list_levels, list_metrics, list_series
 from ccms_server.config import Config, LimitsConfig
-from ccms_server.durability.keeper import Keeper, MemoryKeeper
+from ccms_server.durability.disk_keeper import resident_bytes
+from ccms_server.durability.keeper import DiskStatus, Keeper, MemoryKeeper
 from ccms_server.durability.known_writes import NameKind, WriteId
 from ccms_server.durability.recovery import Recovery
 from ccms_server.errors import InvalidRequestError, LimitExceededError, NotReadyError
@@ -27,11 +29,13 @@ from ccms_server.model import (
     SampleColumn,
     SeriesAnswer,
     SeriesExtent,
+    SeriesName,
     SeriesQuery,
     WriteReport,
 )
 from ccms_server.opening import open_disk
 from ccms_server.query import Plan, answers, plan
+from ccms_server.status import ServerStatus, version
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
 from ccms_server.warm_up import warm_up
@@ -40,6 +44,7 @@ from ccms_server.watches import Watch, Watches
 logger = logging.getLogger(__name__)
 
 _Chunk = TypeVar("_Chunk")
+_Made = TypeVar("_Made")
 
 CHUNK_POINTS: Final = 1 << 17
 """Values read before they are handed on: a megabyte."""
@@ -71,6 +76,7 @@ class MetricService:
     def __init__(
         self,
         store: Store,
+        keeper: Keeper,
         writer: Writer,
         watches: Watches,
         limits: LimitsConfig,
@@ -85,6 +91,7 @@ class MetricService:
 
         Args:
             store: The store.
+            keeper: Keeps its samples.
             writer: Writes to it.
             watches: Are told by the writer what is stored.
             limits: What requests may ask for.
@@ -98,7 +105,9 @@ class MetricService:
         self.limits = limits
         self._clock = clock
         self._memory_seconds = memory_seconds
+        self._keeper = keeper
         self._writer = writer
+        self._began = time.monotonic()
         self._watches = watches
         self.draining = asyncio.Event()
         self._recovery = recovery
@@ -145,6 +154,7 @@ class MetricService:
             workers = config.num_workers or os.cpu_count() or 1
             yield cls(
                 store,
+                keeper,
                 writer,
                 watches,
                 config.limits,
@@ -395,6 +405,73 @@ class MetricService:
         async with aclosing(self._read_on_threads(chunks)) as parts:
             return [health async for part in parts for health in part]
 
+    async def list_levels(self, path: Sequence[str], after: str, size: int, *, with_samples: bool) -> Page[LevelEntry]:
+        """A page of the levels right below one; see `catalog.list_levels`.
+
+        Raises:
+            NotFoundError: There is no such level.
+            NotReadyError: The server is starting or stopping.
+        """
+        self._check(0)
+        return await self._made_on_threads(list_levels(self.store, path, after, size, with_samples=with_samples))
+
+    async def list_metrics(self, path: Sequence[str], after: str, size: int) -> Page[MetricEntry]:
+        """A page of metrics; see `catalog.list_metrics`, and `list_levels` for the errors."""
+        self._check(0)
+        return await self._made_on_threads(list_metrics(self.store, path, after, size))
+
+    async def list_series(self, matcher: SeriesMatcher, after: SeriesName | None, size: int) -> Page[SeriesEntry]:
+        """A page of series; see `catalog.list_series`, and `list_levels` for the errors."""
+        self._check(0)
+        return await self._made_on_threads(list_series(self.store, matcher, after, size))
+
+    async def checkpoint(self) -> DiskStatus | None:
+        """Has everything that is stored now sealed, put into blocks, and the WAL cut.
+
+        Returns:
+            What is on disk then; None: nothing is kept there.
+
+        Raises:
+            QueueFullError: The server is behind.
+            DiskUnavailableError: The disk refuses.
+            NotReadyError: The server is starting or stopping.
+        """
+        self._check(0)
+        await self._writer.checkpoint()
+        return self._keeper.disk_status()
+
+    async def status(self) -> ServerStatus:
+        """How the server is.
+
+        Raises:
+            NotReadyError: The server is starting or stopping.
+        """
+        self._check(0)
+        async with self._large_reads:
+            size = await asyncio.get_running_loop().run_in_executor(self._readers, self.store.size)
+        return ServerStatus(
+            version=version(),
+            uptime_seconds=time.monotonic() - self._began,
+            clock=int(self._clock()),
+            resident_bytes=resident_bytes(),
+            size=size,
+            series_max=self.limits.series,
+            counters=self._writer.counters,
+            queued_bytes=self._writer.queued_bytes,
+            watches=self._watches.count,
+            missed_samples=self._watches.missed,
+            disk=self._keeper.disk_status(),
+        )
+
+    async def _made_on_threads(self, steps: Generator[None, None, _Made]) -> _Made:
+        """What a generator returns, made off the event loop, one step at a time."""
+        loop = asyncio.get_running_loop()
+        while True:
+            async with self._large_reads:
+                made = await loop.run_in_executor(self._readers, _step, steps)
+            if made is not None:
+                return made[0]
+
     async def _read_on_threads(self, chunks: Iterator[_Chunk]) -> AsyncGenerator[_Chunk, None]:
         """What an iterator over the store makes, off the event loop, one chunk at a time."""
         loop = asyncio.get_running_loop()
@@ -474,6 +551,15 @@ def _series_asked(query: SeriesQuery) -> int:
 
 def _next(chunks: Iterator[_Chunk]) -> _Chunk | None:
     return next(chunks, None)
+
+
+def _step(steps: Generator[None, None, _Made]) -> tuple[_Made] | None:
+    """Makes one step; what the generator returns if it was the last one."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        return (end.value,)
+    return None
 
 
 def _memory_bytes() -> int:

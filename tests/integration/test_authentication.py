@@ -14,10 +14,12 @@ from helpers.server import server_inside
 from helpers.tokens import SAMPLE_KEY, SAMPLE_TOKEN, Issuer
 
 import ccms_gateway
+from ccms.v1 import admin_service_pb2, catalog_service_pb2
 from ccms.v1 import metric_store_service_pb2 as service_pb
 from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceStub
 from ccms_client import SeriesQuery, UnauthenticatedError
 from ccms_server.auth import Access
+from ccms_server.rpc import authentication
 from ccms_server.rpc.authentication import access_of
 
 ISSUER = Issuer()
@@ -287,11 +289,19 @@ async def test_the_token_is_looked_at_before_the_message(server, request_bytes):
 
 
 def test_every_method_of_the_contract_states_what_it_does():
-    [service] = service_pb.DESCRIPTOR.services_by_name.values()
-    assert {method.name: access_of(f"/{service.full_name}/{method.name}") for method in service.methods} == {
-        "Write": Access.WRITE,
-        "WriteLineProtocol": Access.WRITE,
-        "Query": Access.READ,
+    files = (service_pb, catalog_service_pb2, admin_service_pb2)
+    services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
+    methods = {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
+    assert methods == authentication._ACCESS_BY_METHOD.keys()
+    assert {method.rpartition("/")[2] for method in methods if access_of(method) is Access.WRITE} == {
+        "Write",
+        "WriteLineProtocol",
+        "WriteStream",
     }
-    assert access_of(f"/{service.full_name}/Unknown") is Access.ADMIN
+    assert {method.rpartition("/")[2] for method in methods if access_of(method) is Access.ADMIN} == {
+        "Free",
+        "Dump",
+        "Checkpoint",
+    }
+    assert access_of("/ccms.v1.MetricStoreService/Unknown") is Access.ADMIN
     assert access_of("/some.other.Service/Method") is Access.ADMIN

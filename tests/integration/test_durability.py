@@ -242,8 +242,8 @@ async def test_files_of_a_later_release_are_left_alone(tmp_path, pattern):
     async with launched(tmp_path, **options(tmp_path)) as failed:
         assert await failed.end() == 1
         assert failed.log == [
-            f"cc-metric-store: {path} has format version {known + 1}, this release knows versions up to {known}; nothing "
-            "was changed: use the release that wrote it, or set another `checkpoints.directory`\n"
+            f"cc-metric-store: {path} has format version {known + 1}, this release knows versions up to {known}; "
+            "nothing was changed: use the release that wrote it, or set another `checkpoints.directory`\n"
         ]
     assert fingerprint(directory) == before
 

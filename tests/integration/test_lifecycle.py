@@ -21,10 +21,10 @@ from helpers.waiting import DEADLINE_SECONDS, eventually
 
 from ccms_client import SeriesQuery
 from ccms_server.app import GRACE_SECONDS
+from ccms_server.rpc.server import SERVICE_NAMES
 from ccms_server.store.store import Store
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICE = "ccms.v1.MetricStoreService"
 LINE = b"cpu_load,cluster=alex,hostname=n1 value=1.5 1700000000\n"
 
 
@@ -46,7 +46,7 @@ def query_body():
     return {"metric": "cpu_load", "host": "n1"}
 
 
-@pytest.mark.parametrize("service", ["", SERVICE])
+@pytest.mark.parametrize("service", ["", *SERVICE_NAMES])
 async def test_health_is_serving_once_started_and_not_serving_while_it_stops(service):
     request = health_pb2.HealthCheckRequest(service=service)
     async with server_inside() as server, aio.insecure_channel(server.grpc_address) as channel:
@@ -68,7 +68,7 @@ async def test_services_can_be_listed():
         call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter(requests))
         [response] = [response async for response in call]
         names = {service.name for service in response.list_services_response.service}
-        assert names == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+        assert names == {*SERVICE_NAMES, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 
 
 @pytest.mark.parametrize("section", ["http-api", "grpc-api"])

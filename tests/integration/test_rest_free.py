@@ -7,6 +7,7 @@ import pytest
 from helpers.server import server_inside
 
 from ccms_gateway import free
+from ccms_server.freeing import FREED_AT_ONCE, LEVELS_MAX
 from ccms_server.service import MetricService
 
 START = 1_700_000_000
@@ -119,8 +120,8 @@ async def test_a_body_that_is_no_list_of_selectors_is_refused(rest, body, part):
 
 
 async def test_selectors_have_a_limit(rest):
-    assert await freed(rest, [["alpha", f"x{number}"] for number in range(free.SELECTORS_MAX)]) == 0
-    answer = await rest.send("POST", "/api/free?to=1", json.dumps([[]] * (free.SELECTORS_MAX + 1)))
+    assert await freed(rest, [["alpha", f"x{number}"] for number in range(LEVELS_MAX)]) == 0
+    answer = await rest.send("POST", "/api/free?to=1", json.dumps([[]] * (LEVELS_MAX + 1)))
     assert answer.status == 400
     assert "10,001 exceed the limit of 10,000" in answer.json["error"]
     answer = await rest.send("POST", "/api/free?to=1", b" " * (free.FREE_BYTES_MAX + 1))
@@ -128,13 +129,13 @@ async def test_selectors_have_a_limit(rest):
 
 
 async def test_many_selectors_are_compared_off_the_event_loop(rest, monkeypatch):
-    distinct, threads = free._distinct, []
+    distinct, threads = free.distinct_levels, []
 
-    def noted(selectors):
+    def noted(paths, field):
         threads.append(threading.current_thread())
-        return distinct(selectors)
+        return distinct(paths, field)
 
-    monkeypatch.setattr(free, "_distinct", noted)
+    monkeypatch.setattr(free, "distinct_levels", noted)
     assert await freed(rest, [["alpha", "n1"]] * 1000) == 4
     [thread] = threads
     assert thread is not threading.current_thread()
@@ -154,7 +155,7 @@ async def test_many_selectors_do_not_fill_the_queue(rest, monkeypatch):
 
     monkeypatch.setattr(MetricService, "free", counted)
     await freed(rest, [["alpha", f"x{number}"] for number in range(1000)])
-    assert 1 < most <= free.FREED_AT_ONCE
+    assert 1 < most <= FREED_AT_ONCE
 
 
 async def test_freed_stays_freed_after_a_restart(tmp_path):

@@ -21,6 +21,7 @@ from ccms_server.durability.block_job import BlockJob
 from ccms_server.durability.catalogue import Catalogue, StoredMetric
 from ccms_server.durability.damage import DamageLog
 from ccms_server.durability.directory import StoreDirectory, fsync_directory
+from ccms_server.durability.keeper import DiskStatus
 from ccms_server.durability.known_writes import KnownWrite, KnownWrites, encode_identified
 from ccms_server.durability.sample_codec import (
     DROPPED,
@@ -117,6 +118,8 @@ class DiskKeeper:
         self._trouble: dict[str, str] = {}  # what the disk refuses, and why
         self._has_logged = False
         self._outdated = outdated  # files to delete
+        self._checkpoint = 0  # all before this record is to be stored as soon as possible
+        self._refused: str | None = None  # by the disk, since a checkpoint was asked for
         self._retry_at: dict[str, float] = {}  # by trouble: when what the disk refused is tried again
         self._to_archive: tuple[int, int] | None = None  # interval and number of the window to be archived next
         self._next_release = monotonic() + RELEASE_INTERVAL_SECONDS
@@ -214,6 +217,8 @@ class DiskKeeper:
 
     def _note_trouble(self, what: str, error: BaseException) -> None:
         reason = reason_of(error)
+        if what != ARCHIVE_TROUBLE:  # archives have nothing to do with what is stored
+            self._refused = f"{what}: {reason}"
         if self._trouble.get(what) != reason:
             logger.error("%s: %s; trying again until it works", what, reason)
         self._trouble[what] = reason
@@ -221,6 +226,39 @@ class DiskKeeper:
     def _forget_trouble(self, what: str) -> None:
         if self._trouble.pop(what, None) is not None:
             logger.info("no longer: %s", what)
+
+    # --- what is asked for now and then
+
+    def begin_checkpoint(self) -> int:
+        """See `Keeper`."""
+        assert self._store.log_number is not None, "the store is logged"
+        try:
+            self._wal.end_segment()
+        except OSError as error:
+            raise DiskUnavailableError(reason_of(error)) from error
+        self._checkpoint = self._store.log_number + 1
+        self._retry_at.clear()  # the disk is asked now, whatever it said before
+        self._refused = None
+        return self._checkpoint
+
+    def is_checkpointed(self, checkpoint: int) -> bool:
+        """See `Keeper`."""
+        if self._first_needed() >= checkpoint and not self._wal.can_delete_before(checkpoint):
+            return True
+        if self._refused is not None:
+            raise DiskUnavailableError(self._refused)
+        return False
+
+    def disk_status(self) -> DiskStatus:
+        """See `Keeper`."""
+        return DiskStatus(
+            directory=self._directory.path,
+            wal_bytes=self._wal.bytes,
+            wal_segments=self._wal.segments,
+            blocks=len(self.blocks),
+            damage=self.damage.count,
+            troubles=[f"{what}: {reason}" for what, reason in list(self._trouble.items())],
+        )
 
     # --- maintenance
 
@@ -294,6 +332,8 @@ class DiskKeeper:
         """Lets the older part of a WAL that has grown too large, or old, become unnecessary."""
         for cut in self._bounds.cuts():
             yield from self.write_early(cut)
+        if self._checkpoint and self._first_needed() < self._checkpoint:
+            yield from self.write_early(self._checkpoint)
 
     def write_early(self, cut: int) -> Iterator[None]:
         """Seals the windows with samples that are only in WAL records before a number, to be written next."""

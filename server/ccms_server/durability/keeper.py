@@ -1,12 +1,31 @@
 """What becomes of samples beyond the tiles they are put into: the writer's thread calls a keeper."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ccms_server.durability.known_writes import KnownWrite, KnownWrites
 from ccms_server.store.append import Placement
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStatus:
+    """What is on disk."""
+
+    directory: Path
+    """Where."""
+    wal_bytes: int
+    wal_segments: int
+    """Files of the WAL."""
+    blocks: int
+    """Files of blocks."""
+    damage: int
+    """Damaged places that were found since the start."""
+    troubles: Sequence[str]
+    """What the disk refuses at the moment, and why."""
 
 
 class Keeper(Protocol):
@@ -51,6 +70,26 @@ class Keeper(Protocol):
             oldest: Windows that end before this time are dropped, seconds.
         """
 
+    def begin_checkpoint(self) -> int:
+        """Has everything that was put so far sealed and stored by `maintain`, as soon as possible.
+
+        Returns:
+            What `is_checkpointed` is to be asked with.
+
+        Raises:
+            DiskUnavailableError: The disk refuses.
+        """
+
+    def is_checkpointed(self, checkpoint: int) -> bool:
+        """Whether that is done; for after `maintain`.
+
+        Raises:
+            DiskUnavailableError: The disk has refused something since.
+        """
+
+    def disk_status(self) -> DiskStatus | None:
+        """What is on disk; None: nothing is kept there. May be asked on any thread."""
+
     @property
     def is_sync_due(self) -> bool:
         """Whether `sync_if_due` has something to do; may be asked on any thread."""
@@ -71,6 +110,8 @@ class MemoryKeeper:
     def __init__(self, store: Store) -> None:
         self.known_writes = KnownWrites()
         self._store = store
+        self._checkpoints_begun = 0
+        self._checkpoints_done = 0
 
     def put(self, placements: Sequence[Placement], writes: Sequence[KnownWrite] = ()) -> None:  # noqa: D102  see Keeper
         for placed in placements:
@@ -86,7 +127,23 @@ class MemoryKeeper:
             self._store.configure(len(self._store.tables) if number is None else number, metric)
 
     def maintain(self, oldest: int) -> Iterator[None]:  # noqa: D102
-        return self._store.maintain(oldest)
+        yield from self._store.maintain(oldest)
+        begun = self._checkpoints_begun
+        if self._checkpoints_done < begun:
+            for table in list(self._store.tables):  # metrics may be added in a pause
+                for number in sorted(table.unsealed):
+                    yield from self._store.seal_window(table, number)
+            self._checkpoints_done = begun
+
+    def begin_checkpoint(self) -> int:  # noqa: D102
+        self._checkpoints_begun += 1
+        return self._checkpoints_begun
+
+    def is_checkpointed(self, checkpoint: int) -> bool:  # noqa: D102
+        return self._checkpoints_done >= checkpoint
+
+    def disk_status(self) -> None:  # noqa: D102
+        return None
 
     def sync_if_due(self) -> None:  # noqa: D102
         pass

@@ -250,6 +250,11 @@ class Wal:
         if self._fd is not None and len(self._segments) == 1:
             self._leave_segment(self._segments[0])
 
+    def end_segment(self) -> None:
+        """Ends the segment that is being written, so that it can be deleted when it is no longer needed."""
+        if self._fd is not None:
+            self._leave_segment(self._segments[-1])
+
     def _abandon_commit(self, fd: int, segment: Segment) -> None:
         """Removes what a failed commit wrote, and ends the segment."""
         try:

@@ -44,6 +44,8 @@ BATCH_BYTES_MAX: Final = 16 << 20
 """Payload taken from the queue in one go: bounds how long a sender waits for those who came with it."""
 
 MAINTENANCE_INTERVAL_SECONDS: Final = 1.0
+CHECKPOINT_INTERVAL_SECONDS: Final = 0.02
+"""The same while a checkpoint is waited for."""
 MAINTENANCE_SLICE_SECONDS: Final = 0.01
 """Maintenance stops after so long to let waiting writes through."""
 
@@ -155,6 +157,8 @@ class Writer:
         self._queued_bytes = 0
         self._unheard = WriteReport()  # of batches with rejected lines that nobody was told of
         self._next_log = 0.0
+        self._checkpoints: list[tuple[int, asyncio.Future[None]]] = []  # those that are waited for
+        self._next_maintenance = 0.0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -244,6 +248,21 @@ class Writer:
 
         await self._call(work)
 
+    async def checkpoint(self) -> None:
+        """Has everything that is stored now sealed, and put into blocks; returns when it is.
+
+        Raises:
+            QueueFullError: The server is behind.
+            DiskUnavailableError: The disk refuses.
+            NotReadyError: The server is stopping.
+        """
+        begun = await self._call(self._keeper.begin_checkpoint)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._checkpoints.append((begun, done))
+        self._next_maintenance = 0.0
+        self._arrived.set()
+        await done
+
     async def admit_lines(self, payload: bytes, default_cluster: str) -> None:
         """Queues a batch of line protocol, as soon as there is room; what becomes of it is only counted.
 
@@ -264,7 +283,7 @@ class Writer:
         """Writes until `close` was called and the queue is empty."""
         loop = asyncio.get_running_loop()
         maintenance: Iterator[None] | None = None
-        next_maintenance = loop.time() + MAINTENANCE_INTERVAL_SECONDS
+        self._next_maintenance = loop.time() + MAINTENANCE_INTERVAL_SECONDS
         retry_at = 0.0
         try:
             while self._queue or not self._closing:
@@ -278,17 +297,19 @@ class Writer:
                         retry_at = loop.time() + SUBSCRIPTION_RETRY_SECONDS
                 if self._keeper.is_sync_due:
                     await loop.run_in_executor(self._thread, self._keeper.sync_if_due)
-                if maintenance is None and loop.time() >= next_maintenance:
+                if maintenance is None and loop.time() >= self._next_maintenance:
                     self._placer.forget_decoders()
                     self._log_unheard()
                     maintenance = self._keeper.maintain(self._kept_from(self._placer.oldest(self._clock())))
                 if maintenance is not None:
                     if await loop.run_in_executor(self._thread, _run_slice, maintenance):
                         maintenance = None
-                        next_maintenance = loop.time() + MAINTENANCE_INTERVAL_SECONDS
+                        await self._finish_checkpoints()
+                        pause = CHECKPOINT_INTERVAL_SECONDS if self._checkpoints else MAINTENANCE_INTERVAL_SECONDS
+                        self._next_maintenance = loop.time() + pause
                 elif (not self._queue or loop.time() < retry_at) and not self._closing:
                     self._arrived.clear()
-                    until = min(next_maintenance, loop.time() + self._keeper.tick)
+                    until = min(self._next_maintenance, loop.time() + self._keeper.tick)
                     timer = loop.call_at(min(until, retry_at) if self._queue else until, self._arrived.set)
                     await self._arrived.wait()
                     timer.cancel()
@@ -368,6 +389,23 @@ class Writer:
         self._log_unheard()
         return bool(kept)
 
+    async def _finish_checkpoints(self) -> None:
+        """Tells those who wait for checkpoints that they are done, or cannot be."""
+        loop = asyncio.get_running_loop()
+        waiting, self._checkpoints = self._checkpoints, []
+        for begun, done in waiting:
+            if done.done():  # nobody waits any more
+                continue
+            try:
+                if not await loop.run_in_executor(self._thread, self._keeper.is_checkpointed, begun):
+                    self._checkpoints.append((begun, done))
+                    continue
+            except DiskUnavailableError as error:
+                if not done.done():
+                    done.set_exception(error)
+            if not done.done():
+                done.set_result(None)
+
     def _log_unheard(self) -> None:
         """Logs what was rejected of batches whose senders are told nothing, together and now and then."""
         now = asyncio.get_running_loop().time()
@@ -395,6 +433,9 @@ class Writer:
         if left:
             self.counters.failed += len(left)
             logger.error("%d batches were not written", len(left))
+        for _, done in self._checkpoints:
+            if not done.done():
+                done.set_exception(NotReadyError("stopping"))
         self._queue.clear()
         self._room.set()
 

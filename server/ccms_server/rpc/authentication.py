@@ -2,23 +2,33 @@
 
 from typing import Any, Final
 
-from grpc import aio, stream_stream_rpc_method_handler
+from grpc import aio
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
-from ccms.v1.metric_store_service_pb2 import DESCRIPTOR
 from ccms_server.auth import Access, Guard
 from ccms_server.errors import MetricStoreError
-from ccms_server.rpc.errors import Context, errors_as_status
+from ccms_server.rpc.errors import refusal
 
-_SERVICE: Final = DESCRIPTOR.services_by_name["MetricStoreService"].full_name
 _OPEN_METHOD: Final = f"/{health.SERVICE_NAME}/Check"
 """What watches the server has no token. `Watch` is not open: calls that stay would take the place of others."""
 _READ_SERVICES: Final = frozenset({health.SERVICE_NAME, reflection.SERVICE_NAME})
 _ACCESS_BY_METHOD: Final = {
-    f"/{_SERVICE}/Write": Access.WRITE,
-    f"/{_SERVICE}/WriteLineProtocol": Access.WRITE,
-    f"/{_SERVICE}/Query": Access.READ,
+    "/ccms.v1.MetricStoreService/Write": Access.WRITE,
+    "/ccms.v1.MetricStoreService/WriteLineProtocol": Access.WRITE,
+    "/ccms.v1.MetricStoreService/WriteStream": Access.WRITE,
+    "/ccms.v1.MetricStoreService/Query": Access.READ,
+    "/ccms.v1.MetricStoreService/Watch": Access.READ,
+    "/ccms.v1.CatalogService/ListClusters": Access.READ,
+    "/ccms.v1.CatalogService/ListHosts": Access.READ,
+    "/ccms.v1.CatalogService/ListComponents": Access.READ,
+    "/ccms.v1.CatalogService/ListMetrics": Access.READ,
+    "/ccms.v1.CatalogService/ListSeries": Access.READ,
+    "/ccms.v1.AdminService/Free": Access.ADMIN,
+    "/ccms.v1.AdminService/Dump": Access.ADMIN,
+    "/ccms.v1.AdminService/GetHostHealth": Access.READ,
+    "/ccms.v1.AdminService/Checkpoint": Access.ADMIN,
+    "/ccms.v1.AdminService/GetStatus": Access.READ,
 }
 
 
@@ -34,6 +44,11 @@ class Authentication(aio.ServerInterceptor):
     """Ends calls that the guard does not let pass with UNAUTHENTICATED or PERMISSION_DENIED."""
 
     def __init__(self, guard: Guard) -> None:
+        """Makes it.
+
+        Args:
+            guard: Decides who may do what.
+        """
         self._guard = guard
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:  # noqa: ANN401  untyped there
@@ -46,15 +61,5 @@ class Authentication(aio.ServerInterceptor):
         try:
             self._guard.check(authorization, access)
         except MetricStoreError as error:
-            return _refusal(error)
+            return refusal(error)
         return handler
-
-
-def _refusal(error: MetricStoreError) -> Any:  # noqa: ANN401  untyped there
-    """A handler for calls of any kind: only one that takes a stream is called before a request is read."""
-
-    async def refuse(_: object, context: Context) -> None:
-        async with errors_as_status(context):
-            raise error
-
-    return stream_stream_rpc_method_handler(refuse)

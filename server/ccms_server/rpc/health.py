@@ -1,5 +1,6 @@
 """What `grpc.health.v1` says of this process."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from grpc_health.v1 import health
@@ -16,9 +17,14 @@ class HealthState:
         servicer: What answers the health service's calls.
     """
 
-    def __init__(self, service_name: str) -> None:
+    def __init__(self, service_names: Iterable[str]) -> None:
+        """Knows of services, none of them serving yet.
+
+        Args:
+            service_names: The services; the server itself is one as well.
+        """
         self.servicer = health.aio.HealthServicer()
-        self._service_names = ("", service_name)
+        self._service_names = ("", *service_names)
 
     async def set_serving(self, serving: bool) -> None:
         """Whether requests are served. Being cut off from NATS does not change that."""

@@ -14,18 +14,8 @@ from ccms_server.errors import LimitExceededError
 from ccms_server.model import QueryRequest, SeriesAnswer, SeriesQuery
 from ccms_server.rpc.columns import PART_VALUES_MAX, set_values
 
-QUERY_BYTES_MAX: Final = 4 << 20
-"""Largest query: about 200,000 series asked for one by one, parsed in 12 ms.
-
-Parsing keeps the interpreter to itself, and empty queries take 0.16 s and 50 times their size in memory.
-"""
 INLINE_ITEMS_MAX: Final = 128
 """Queries, and ids of each, that are translated on the event loop, in about a millisecond."""
-
-
-def parse_query(message: bytes) -> QueryRequestMessage | None:
-    """Parses a request; None: it is longer than `QUERY_BYTES_MAX`."""
-    return QueryRequestMessage.FromString(message) if len(message) <= QUERY_BYTES_MAX else None
 
 
 def is_small(request: QueryRequestMessage) -> bool:

@@ -18,9 +18,8 @@ from ccms.v1.metric_store_service_pb2 import (
     WriteStreamResponse,
 )
 from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceServicer
-from ccms_server.errors import RequestError
-from ccms_server.rpc.errors import Context, errors_as_status
-from ccms_server.rpc.query import QUERY_BYTES_MAX, answer_parts, is_small, read_query
+from ccms_server.rpc.errors import Context
+from ccms_server.rpc.query import answer_parts, is_small, read_query
 from ccms_server.rpc.watch import watch
 from ccms_server.rpc.write import read_columns, write_summary
 from ccms_server.rpc.write_stream import write_stream
@@ -38,27 +37,25 @@ class MetricStoreServicer(MetricStoreServiceServicer):
 
     async def Write(self, request: WriteRequest, context: Context) -> WriteResponse:  # noqa: N802  name of the contract
         """Stores columns of samples."""
-        async with errors_as_status(context):
-            if len(request.columns) > INLINE_COLUMNS_MAX:
-                columns = await asyncio.to_thread(read_columns, request.columns)
-            else:
-                columns = read_columns(request.columns)
-            report = await self._service.write_columns(columns, request.request_id)
+        if len(request.columns) > INLINE_COLUMNS_MAX:
+            columns = await asyncio.to_thread(read_columns, request.columns)
+        else:
+            columns = read_columns(request.columns)
+        report = await self._service.write_columns(columns, request.request_id)
         return WriteResponse(summary=write_summary(report), already_stored=report.already_stored)
 
     async def WriteLineProtocol(  # noqa: N802  name of the contract
         self, request: WriteLineProtocolRequest, context: Context
     ) -> WriteLineProtocolResponse:
         """Stores a batch of line protocol."""
-        async with errors_as_status(context):
-            report = await self._service.write_lines(request.payload, request.default_cluster, request.request_id)
+        report = await self._service.write_lines(request.payload, request.default_cluster, request.request_id)
         return WriteLineProtocolResponse(summary=write_summary(report), already_stored=report.already_stored)
 
     async def WriteStream(  # noqa: N802  name of the contract
         self, requests: AsyncIterator[WriteStreamRequest], context: Context
     ) -> AsyncIterator[WriteStreamResponse]:
         """Stores batch after batch."""
-        async with errors_as_status(context), aclosing(write_stream(self._service, requests)) as responses:
+        async with aclosing(write_stream(self._service, requests)) as responses:
             async for response in responses:
                 yield response
 
@@ -66,26 +63,21 @@ class MetricStoreServicer(MetricStoreServiceServicer):
         self, request: WatchRequest, context: Context
     ) -> AsyncIterator[WatchResponse]:
         """Streams samples as they are stored."""
-        async with errors_as_status(context), aclosing(watch(self._service, request)) as responses:
+        async with aclosing(watch(self._service, request)) as responses:
             async for response in responses:
                 yield response
 
     async def Query(  # noqa: N802  name of the contract
-        self, request: QueryRequest | None, context: Context
+        self, request: QueryRequest, context: Context
     ) -> AsyncIterator[QueryResponse]:
-        """Streams the series that were asked for; None stands for a request that is too long."""
-        async with errors_as_status(context):
-            if request is None:
-                raise RequestError(
-                    f"the query is longer than {QUERY_BYTES_MAX:,} bytes; ask for fewer series at a time"
-                )
-            series_max = self._service.limits.query_series
-            if is_small(request):
-                asked = read_query(request, series_max)
-            else:
-                asked = await asyncio.to_thread(read_query, request, series_max)
-            async with aclosing(self._service.query(asked)) as chunks:
-                async for answers in chunks:
-                    for answer in answers:
-                        for part in answer_parts(answer):
-                            yield part
+        """Streams the series that were asked for."""
+        series_max = self._service.limits.query_series
+        if is_small(request):
+            asked = read_query(request, series_max)
+        else:
+            asked = await asyncio.to_thread(read_query, request, series_max)
+        async with aclosing(self._service.query(asked)) as chunks:
+            async for answers in chunks:
+                for answer in answers:
+                    for part in answer_parts(answer):
+                        yield part

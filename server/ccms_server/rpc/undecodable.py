@@ -1,70 +1,62 @@
-"""Requests that cannot be decoded: the client's fault, which gRPC takes for a defect of ours."""
+"""Requests that cannot be decoded: the client's fault, which gRPC takes for a defect of ours.
 
-from collections.abc import Callable
-from contextlib import aclosing
+Left alone, gRPC logs each of them with a traceback, and answers UNKNOWN. So they are handed on in place of the request,
+and refused by whoever looks at them first.
+"""
+
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from inspect import isasyncgenfunction
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from grpc import StatusCode, aio
+
+from ccms_server.errors import LimitExceededError, RequestError
 
 
 @dataclass(frozen=True, slots=True)
-class _Undecodable:
-    """Stands for a request that could not be decoded."""
+class Undecodable:
+    """Stands for a request that could not be decoded, or is too long to be."""
 
-    message: str
+    error: RequestError
+    """What is wrong."""
 
 
-class RefuseUndecodable(aio.ServerInterceptor):
-    """Answers INVALID_ARGUMENT to requests that cannot be decoded, and UNIMPLEMENTED to calls that a library left out.
+def tolerant(deserialize: Callable[[bytes], Any], bytes_max: int | None) -> Callable[[bytes], Any]:
+    """Deserializes requests, and never raises what gRPC would take for a defect.
 
-    Left alone, both are logged with a traceback for each request, and answered with UNKNOWN.
+    Args:
+        deserialize: Deserializes a request.
+        bytes_max: Length of the longest one; None: that of the server decides.
     """
 
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:  # noqa: ANN401  untyped there
-        """Wraps the handler of a call that takes one request."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
-            return handler
-        deserialize = _tolerant(handler.request_deserializer)
-        if handler.response_streaming:
-            return handler._replace(request_deserializer=deserialize, unary_stream=_stream(handler.unary_stream))
-        return handler._replace(request_deserializer=deserialize, unary_unary=_single(handler.unary_unary))
-
-
-def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     def deserialize_or_tell(message: bytes) -> Any:  # noqa: ANN401  any message
+        if bytes_max is not None and len(message) > bytes_max:
+            remedy = "ask for less at a time"
+            return Undecodable(LimitExceededError("bytes in this request", len(message), bytes_max, remedy))
         try:
             return deserialize(message)
         except DecodeError as error:
-            return _Undecodable(f"the request is not the message it should be: {error}")
+            return Undecodable(RequestError(f"the request is not the message it should be: {error}"))
 
     return deserialize_or_tell
 
 
-def _single(behaviour: Callable[..., Any]) -> Callable[..., Any]:
-    async def answer(request: Any, context: Any) -> Any:  # noqa: ANN401  any message
-        if isinstance(request, _Undecodable):
-            await context.abort(StatusCode.INVALID_ARGUMENT, request.message)
-        try:
-            return await behaviour(request, context)
-        except NotImplementedError:
-            await context.abort(StatusCode.UNIMPLEMENTED, "this method is not implemented")
+def decoded(request: Any) -> Any:  # noqa: ANN401  any message
+    """A request that could be decoded.
 
-    return answer
+    Raises:
+        RequestError: It could not.
+    """
+    if isinstance(request, Undecodable):
+        raise request.error
+    return request
 
 
-def _stream(behaviour: Callable[..., Any]) -> Callable[..., Any]:
-    if not isasyncgenfunction(behaviour):  # it writes its answers to the context
-        return _single(behaviour)
+async def all_decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """The requests of a stream.
 
-    async def answer(request: Any, context: Any) -> Any:  # noqa: ANN401  any message
-        if isinstance(request, _Undecodable):
-            await context.abort(StatusCode.INVALID_ARGUMENT, request.message)
-        async with aclosing(behaviour(request, context)) as responses:
-            async for response in responses:
-                yield response
-
-    return answer
+    Raises:
+        RequestError: The next one could not be decoded.
+    """
+    async for request in requests:
+        yield decoded(request)

@@ -1,6 +1,6 @@
 """Write requests and reports, from and to their protobuf messages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from ccms.v1.sample_pb2 import (
 from ccms.v1.sample_pb2 import SampleBatch as SampleBatchMessage
 from ccms.v1.sample_pb2 import SampleColumn as SampleColumnMessage
 from ccms_server.errors import InvalidRequestError, LimitExceededError
+from ccms_server.errors import RejectReason as Reason
 from ccms_server.model import SampleColumn, SeriesName, WriteReport
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -108,10 +109,7 @@ def write_summary(report: WriteReport) -> WriteSummary:
     return WriteSummary(
         stored=report.stored,
         ignored=report.ignored,
-        rejected=[
-            RejectedCount(reason=RejectReason.ValueType(reason), count=count)
-            for reason, count in sorted(report.rejected.items())
-        ],
+        rejected=rejected_counts(report.rejected),
         first_rejected=[
             RejectedSample(
                 index=rejection.index, reason=RejectReason.ValueType(rejection.reason), message=rejection.message
@@ -119,3 +117,10 @@ def write_summary(report: WriteReport) -> WriteSummary:
             for rejection in report.first_rejected
         ],
     )
+
+
+def rejected_counts(rejected: Mapping[Reason, int]) -> list[RejectedCount]:
+    """Numbers of samples that were not stored, in order of their reasons."""
+    return [
+        RejectedCount(reason=RejectReason.ValueType(reason), count=count) for reason, count in sorted(rejected.items())
+    ]
