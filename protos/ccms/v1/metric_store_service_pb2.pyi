@@ -66,8 +66,8 @@ class WriteRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Optional. What this write is called when it is sent again because no answer came: any text of at most 64 bytes that
-    no other write has, a UUID for example. A write that is known by its id is not stored twice, and is answered as it
-    was before. The server remembers the last 65,536 ids, with `checkpoints.directory` also through a restart.
+    no other write has, a UUID for example. A write that is known by its id is not stored twice, and is answered with
+    what became of it then. The server remembers the last 65,536 ids, with `checkpoints.directory` also through a restart.
     """
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_sample_pb2.SampleColumn]:
@@ -96,8 +96,8 @@ class WriteResponse(_message.Message):
     SUMMARY_FIELD_NUMBER: _builtins.int
     ALREADY_STORED_FIELD_NUMBER: _builtins.int
     already_stored: _builtins.bool
-    """True: the server knows the `request_id`, and has stored the samples before. After a restart of the server, the
-    summary has counts only.
+    """True: the server knows the `request_id`, and has stored the samples before. The summary then explains one rejected
+    sample at most, and none after a restart of the server.
     """
     @_builtins.property
     def summary(self) -> _sample_pb2.WriteSummary:

@@ -530,7 +530,8 @@ class _Group:
         if placed is not None:
             self.placements[position] = placed
         if write_id is not None:
-            self.writes[position] = KnownWrite(write_id, report)
+            # Not all of the explanations: there may be many writes to remember, and each may have been all wrong.
+            self.writes[position] = KnownWrite(write_id, replace(report, first_rejected=report.first_rejected[:1]))
             self._last[write_id.kind, write_id.name] = write_id.number
 
     def last_number(self, write_id: WriteId) -> int | None:
