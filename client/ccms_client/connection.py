@@ -14,7 +14,7 @@ from ccms.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from ccms.v1.metric_store_service_pb2 import WriteStreamResponse
 from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceStub
 from ccms_client.channel import STORE, open_channel
-from ccms_client.errors import client_error
+from ccms_client.errors import ClientError, client_error
 from ccms_client.tls import Tls
 from ccms_client.tokens import FixedToken, TokenFile
 
@@ -166,7 +166,7 @@ class Connection:
 
 @contextmanager
 def errors_mapped() -> Iterator[None]:
-    """Turns a status of gRPC into the exception that fits.
+    """Turns a status of gRPC into the exception that fits, as it does a call that nobody but `close` has cancelled.
 
     Raises:
         ClientError: A call failed.
@@ -175,3 +175,8 @@ def errors_mapped() -> Iterator[None]:
         yield
     except aio.AioRpcError as error:
         raise client_error(error) from error
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise ClientError("the client was closed while a call ran") from None

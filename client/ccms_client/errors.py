@@ -32,6 +32,10 @@ _TOO_LARGE: Final = "message larger than max"
 """How gRPC itself refuses a message, with the status of a server that is behind."""
 
 
+_LOST: Final = "Internal error from Core"
+"""How gRPC itself tells of a message that could not be sent because the connection broke off, with status INTERNAL."""
+
+
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
     """A field of a request that breaks a rule."""
@@ -156,6 +160,8 @@ def client_error(error: aio.AioRpcError) -> ClientError:
     error_class = _ERROR_BY_STATUS.get(error.code(), ServerError)
     if error_class is ServerBusyError and _TOO_LARGE in (error.details() or ""):
         error_class = InvalidRequestError
+    if error_class is ServerError and error.details() == _LOST:
+        error_class = ServerUnavailableError
     trailing = dict(error.trailing_metadata() or ())
     details = _Details(trailing.get(_DETAILS_KEY, b""))
     pushback_seconds = _pushback_seconds(trailing.get(_PUSHBACK_KEY, ""))

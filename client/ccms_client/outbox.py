@@ -27,6 +27,7 @@ class Outbox:
         self._batch_bytes = SAMPLE_BYTES * batch_samples
         self._batches: deque[Batch] = deque()
         self._sent_count = 0
+        self._window = 1
         self._bytes = 0
         self._bytes_max = bytes_max
         self._next_sequence = 1
@@ -100,24 +101,26 @@ class Outbox:
             if self.first_sequence <= last:
                 self._check()
 
-    async def next_unsent(self, window: int) -> Batch:
-        """Waits for the next batch to send.
-
-        Args:
-            window: Batches that may be sent and not acknowledged.
-        """
+    async def next_unsent(self) -> Batch:
+        """Waits for the next batch to send."""
         async with self._changed:
             while True:
                 self._cut_due_batch()
-                if self._sent_count < min(len(self._batches), window):
+                if self._sent_count < min(len(self._batches), self._window):
                     self._sent_count += 1
                     return self._batches[self._sent_count - 1]
                 await self._wait_for_linger()
 
-    async def acknowledge(self, sequence: int) -> list[Batch]:
-        """Forgets the batches up to a number, and returns them."""
+    async def acknowledge(self, sequence: int, *, window: int) -> list[Batch]:
+        """Forgets the batches up to a number, and returns them.
+
+        Args:
+            sequence: The number.
+            window: Batches that may be sent and not acknowledged from now on.
+        """
         async with self._changed:
             acknowledged = []
+            self._window = window
             while self._batches and self._batches[0].sequence <= sequence:
                 batch = self._batches.popleft()
                 self._bytes -= batch.size

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ccms.v1.metric_store_service_pb2 import (
     ColumnBatch,
     LineBatch,
+    WriteStreamOpened,
     WriteStreamOpening,
     WriteStreamRequest,
     WriteStreamResponse,
@@ -45,7 +46,7 @@ BACKOFF_SECONDS_MAX: Final = 10.0
 
 _COLUMNS_MAX: Final = 65_536
 _TRANSIENT_CODES: Final = frozenset(
-    {StatusCode.UNAVAILABLE, StatusCode.ABORTED, StatusCode.CANCELLED, StatusCode.DEADLINE_EXCEEDED}
+    {StatusCode.ABORTED, StatusCode.CANCELLED, StatusCode.DEADLINE_EXCEEDED}  # by what lies between
 )
 
 _Call = aio.StreamStreamCall[bytes, WriteStreamResponse]
@@ -289,33 +290,31 @@ class StreamWriter:
         self._outbox.rewind()
         call = self._connection.write_stream(metadata=self._connection.metadata())
         try:
+            opening = WriteStreamOpening(stream_id=self.stream_id, first_sequence=self._outbox.first_sequence)
             with errors_mapped():
-                opening = WriteStreamOpening(stream_id=self.stream_id, first_sequence=self._outbox.first_sequence)
                 await call.write(WriteStreamRequest(opening=opening).SerializeToString())
-                opened = (await self._read(call)).opened
-                await self._skip_stored(opened.last_sequence)
-                tasks = (
-                    asyncio.create_task(
-                        self._send_batches(call, opened.unacknowledged_batches_max, opened.batch_bytes_max)
-                    ),
-                    asyncio.create_task(self._read_acknowledgements(call)),
-                )
-                try:
-                    ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-                finally:
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.wait(tasks)
-                for task in ended:
-                    task.result()
+            opened = (await self._read(call)).opened
+            await self._skip_stored(opened)
+            tasks = (
+                asyncio.create_task(self._send_batches(call, opened.batch_bytes_max)),
+                asyncio.create_task(self._read_acknowledgements(call, opened.unacknowledged_batches_max)),
+            )
+            try:
+                ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+            for task in ended:
+                task.result()
         finally:
             call.cancel()
 
-    async def _send_batches(self, call: _Call, window: int, batch_bytes_max: int) -> None:
+    async def _send_batches(self, call: _Call, batch_bytes_max: int) -> None:
         """Sends batch after batch, until the call has ended; why, is told to the one who reads."""
         defined = DefinedNumbers()
         while True:
-            batch = await self._outbox.next_unsent(window)
+            batch = await self._outbox.next_unsent()
             request = batch.request(self._numbers.definitions(defined.add(batch.numbers)))
             if len(request) > batch_bytes_max:
                 raise InvalidRequestError(
@@ -323,22 +322,26 @@ class StreamWriter:
                     f"{batch_bytes_max:,}: write less at a time, or with a smaller `batch_samples`"
                 )
             try:
-                await call.write(request)
-            except (aio.AioRpcError, asyncio.InvalidStateError):
+                with errors_mapped():
+                    await call.write(request)
+            except (ClientError, asyncio.InvalidStateError):
                 return
 
-    async def _read_acknowledgements(self, call: _Call) -> None:
+    async def _read_acknowledgements(self, call: _Call, window: int) -> None:
         while True:
             response = await self._read(call)
             results = {result.sequence: result for result in response.results}
-            for batch in await self._outbox.acknowledge(response.acknowledged_sequence):
+            for batch in await self._outbox.acknowledge(response.acknowledged_sequence, window=window):
                 told = results.get(batch.sequence)
                 result = told and write_result(told.summary, already_stored=told.already_stored)
                 self._acknowledged(BatchResult(batch.sequence, batch.sample_count, result))
 
-    async def _skip_stored(self, last_sequence: int) -> None:
-        """Takes batches for acknowledged that the server has, while the connection was lost before it could say so."""
-        for batch in await self._outbox.acknowledge(last_sequence):
+    async def _skip_stored(self, opened: WriteStreamOpened) -> None:
+        """Takes batches for acknowledged that the server has, while the connection was lost before it could say so.
+
+        The next batch goes alone: if it is the one that ended the last call, no other that is on its way hides why.
+        """
+        for batch in await self._outbox.acknowledge(opened.last_sequence, window=1):
             self._acknowledged(BatchResult(batch.sequence, batch.sample_count, None))
 
     def _acknowledged(self, batch: BatchResult) -> None:
@@ -350,10 +353,11 @@ class StreamWriter:
             self._on_acknowledged(batch)
 
     async def _read(self, call: _Call) -> WriteStreamResponse:
-        response = await call.read()
+        with errors_mapped():
+            response = await call.read()
         self._reached_at = asyncio.get_running_loop().time()
         if not isinstance(response, WriteStreamResponse):
-            raise ServerUnavailableError("the server has ended the stream", code=StatusCode.UNAVAILABLE)
+            raise ServerUnavailableError("the server has ended the stream")
         return response
 
 
@@ -367,7 +371,7 @@ def _columns_of(samples: list[Sample]) -> tuple[list[SeriesKey], list[float], li
 
 def _is_transient(error: ClientError) -> bool:
     """Whether the same may work later."""
-    return isinstance(error, ServerBusyError) or error.code in _TRANSIENT_CODES
+    return isinstance(error, ServerBusyError | ServerUnavailableError) or error.code in _TRANSIENT_CODES
 
 
 def _backoff_seconds(attempt: int, retry_after_seconds: float | None) -> float:
