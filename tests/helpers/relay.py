@@ -10,12 +10,14 @@ class Relay:
     Attributes:
         address: Where clients connect.
         target: Where the server is, `host:port`; may change.
+        received: Bytes that the server has sent.
     """
 
     def __init__(self, target):
         self.address = ""
         self.target = target
         self.connections = 0
+        self.received = 0
         self._mute = False
         self._open = set()
         self._tasks = set()
@@ -50,6 +52,7 @@ class Relay:
     async def _pass(self, reader, writer, *, from_server):
         with suppress(ConnectionError):
             while piece := await reader.read(1 << 16):
+                self.received += len(piece) if from_server else 0
                 if not (from_server and self._mute):
                     writer.write(piece)
                     await writer.drain()

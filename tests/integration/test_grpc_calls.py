@@ -7,7 +7,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode, aio
-from helpers.relay import relayed
+from helpers.relay import relay_to
 from helpers.server import server_inside
 from helpers.streams import stream_to
 
@@ -175,7 +175,7 @@ async def test_answers_are_compressed_for_those_who_ask(server):
     received = {}
     for name in (None, "gzip", "deflate"):
         metadata = () if name is None else (("ccms-response-compression", name),)
-        async with relayed(server.grpc_address) as relay, aio.insecure_channel(relay.address) as channel:
+        async with relay_to(server.grpc_address) as relay, aio.insecure_channel(relay.address) as channel:
             parts = [part async for part in MetricStoreServiceStub(channel).Query(request, metadata=metadata)]
         assert sum(len(part.values) for part in parts) == 15_000
         received[name] = relay.received
