@@ -4,13 +4,14 @@ Meant for any thread, while the writer goes on: what appears meanwhile may or ma
 generator that pauses at least every few milliseconds, and returns a page in the end: it can be given up on the way.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ccms_server.errors import NotFoundError
 from ccms_server.extents import FoundSeries, extents_of, is_served, walk
@@ -50,8 +51,10 @@ class SampleSpan:
 
     def joined(self, other: "SampleSpan") -> "SampleSpan":
         """That of the series of both."""
-        if not self.n_series or not other.n_series:
-            return other if not self.n_series else self
+        if not self.n_series:
+            return other
+        if not other.n_series:
+            return self
         return SampleSpan(self.n_series + other.n_series, min(self.first, other.first), max(self.last, other.last))
 
 
@@ -112,8 +115,7 @@ def list_levels(
     for name in names[:size]:
         level, samples = children[name], None
         if with_samples:
-            spans = yield from _spans(store, level, (*path, name))
-            samples = _joined(spans)
+            samples = yield from _span(store, level, (*path, name))
         entries.append(LevelEntry(name, len(level.children), samples))
         if len(entries) % CHUNK_LEVELS == 0:
             yield
@@ -134,7 +136,7 @@ def list_metrics(store: Store, path: Sequence[str], after: str, size: int) -> Ge
     """
     found: dict[int, SampleSpan | None] = {}
     if path:
-        found.update((yield from _spans(store, _find(store, path), tuple(path))))
+        found.update((yield from _spans_by_metric(store, _find(store, path), tuple(path))))
     else:
         found.update((metric_id, None) for metric_id in range(len(store.tables)) if is_served(store, metric_id))
     metrics = [MetricEntry(store.tables[metric_id].metric, samples) for metric_id, samples in found.items()]
@@ -179,31 +181,52 @@ def _series_entry(extent: SeriesExtent) -> SeriesEntry:
     return SeriesEntry(SeriesName(extent.metric, *extent.path), extent.interval, first, last)
 
 
-def _joined(spans: Mapping[int, SampleSpan]) -> SampleSpan:
-    joined = NO_SAMPLES
-    for span in spans.values():
-        joined = joined.joined(span)
-    return joined
+def _span(store: Store, level: Level, path: tuple[str, ...]) -> Generator[None, None, SampleSpan]:
+    """When the samples at a level and below it were taken."""
+    span = NO_SAMPLES
+    for chunk in _chunks(store, level, path):
+        first, last, _ = _sample_times(store, chunk)
+        span = span.joined(_span_between(first, last))
+        yield
+    return span
 
 
-def _spans(store: Store, level: Level, path: tuple[str, ...]) -> Generator[None, None, dict[int, SampleSpan]]:
+def _spans_by_metric(store: Store, level: Level, path: tuple[str, ...]) -> Generator[None, None, dict[int, SampleSpan]]:
     """When the samples at a level and below it were taken, by metric id; without those that have none."""
     spans: dict[int, SampleSpan] = {}
-    found = walk(store, level, path)
-    while chunk := list(islice(found, CHUNK_SERIES)):
-        for metric_id, span in _spans_of(store, chunk):
-            spans[metric_id] = spans.get(metric_id, NO_SAMPLES).joined(span)
+    for chunk in _chunks(store, level, path):
+        first, last, metric_ids = _sample_times(store, chunk)
+        for metric_id in np.unique(metric_ids).tolist():
+            own = metric_ids == metric_id
+            spans[metric_id] = spans.get(metric_id, NO_SAMPLES).joined(_span_between(first[own], last[own]))
         yield
     return spans
 
 
-def _spans_of(store: Store, found: Sequence[FoundSeries]) -> Iterator[tuple[int, SampleSpan]]:
-    """Metric ids, each once, and when the samples of their series were taken."""
+def _chunks(store: Store, level: Level, path: tuple[str, ...]) -> Iterator[list[FoundSeries]]:
+    found = walk(store, level, path)
+    while chunk := list(islice(found, CHUNK_SERIES)):
+        yield chunk
+
+
+def _sample_times(
+    store: Store, found: Sequence[FoundSeries]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+    """Times of the first and last samples of series that have some, in seconds, and ids of their metrics.
+
+    Returns:
+        Arrays of shape (n_series_with_samples,).
+    """
+    series = np.array([each.series for each in found], np.int32)
+    starts, n_slots = store.extents(series)
+    intervals = store.intervals_of(series)
+    first = starts + (intervals >> 1)  # slots begin half an interval before their samples
+    last = first + (n_slots - 1) * intervals
+    has_samples = n_slots > 0
     metric_ids = np.array([each.metric_id for each in found], np.int32)
-    starts, n_slots = store.extents(np.array([each.series for each in found], np.int32))
-    for metric_id in np.unique(metric_ids[n_slots > 0]).tolist():
-        own = (metric_ids == metric_id) & (n_slots > 0)
-        interval = store.tables[metric_id].metric.interval
-        first = starts[own] + (interval >> 1)
-        last = first + (n_slots[own] - 1) * interval
-        yield metric_id, SampleSpan(len(first), int(first.min()), int(last.max()))
+    return first[has_samples], last[has_samples], metric_ids[has_samples]
+
+
+def _span_between(first: NDArray[np.int64], last: NDArray[np.int64]) -> SampleSpan:
+    """From the earliest of some first samples to the latest of the last ones."""
+    return SampleSpan(len(first), int(first.min()), int(last.max())) if len(first) else NO_SAMPLES

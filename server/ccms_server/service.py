@@ -54,6 +54,9 @@ CHUNK_SERIES: Final = 512
 WRITE_NAME_BYTES_MAX: Final = 64
 """Length of what a write or a stream is called."""
 
+STEPS_SECONDS: Final = 0.01
+"""A thread works so long on a page of the catalogue before it can be given up."""
+
 CGROUP_MEMORY_MAX: Final = Path("/sys/fs/cgroup/memory.max")
 
 _LONG_AGO: Final = -(1 << 62)
@@ -464,7 +467,7 @@ class MetricService:
         )
 
     async def _made_on_threads(self, steps: Generator[None, None, _Made]) -> _Made:
-        """What a generator returns, made off the event loop, one step at a time."""
+        """What a generator returns, made off the event loop, some steps at a time."""
         loop = asyncio.get_running_loop()
         while True:
             async with self._large_reads:
@@ -554,9 +557,11 @@ def _next(chunks: Iterator[_Chunk]) -> _Chunk | None:
 
 
 def _step(steps: Generator[None, None, _Made]) -> tuple[_Made] | None:
-    """Makes one step; what the generator returns if it was the last one."""
+    """Makes steps for a while; what the generator returns if it came to its end."""
+    until = time.perf_counter() + STEPS_SECONDS
     try:
-        next(steps)
+        while time.perf_counter() < until:
+            next(steps)
     except StopIteration as end:
         return (end.value,)
     return None

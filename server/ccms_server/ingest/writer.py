@@ -257,6 +257,8 @@ class Writer:
             NotReadyError: The server is stopping.
         """
         begun = await self._call(self._keeper.begin_checkpoint)
+        if self._closing:  # `run` may have ended meanwhile
+            raise NotReadyError("stopping")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._checkpoints.append((begun, done))
         self._next_maintenance = 0.0
@@ -392,19 +394,18 @@ class Writer:
     async def _finish_checkpoints(self) -> None:
         """Tells those who wait for checkpoints that they are done, or cannot be."""
         loop = asyncio.get_running_loop()
-        waiting, self._checkpoints = self._checkpoints, []
-        for begun, done in waiting:
+        for begun, done in list(self._checkpoints):
             if done.done():  # nobody waits any more
                 continue
             try:
-                if not await loop.run_in_executor(self._thread, self._keeper.is_checkpointed, begun):
-                    self._checkpoints.append((begun, done))
-                    continue
+                is_finished = await loop.run_in_executor(self._thread, self._keeper.is_checkpointed, begun)
             except DiskUnavailableError as error:
                 if not done.done():
                     done.set_exception(error)
-            if not done.done():
-                done.set_result(None)
+            else:
+                if is_finished and not done.done():
+                    done.set_result(None)
+        self._checkpoints = [waiting for waiting in self._checkpoints if not waiting[1].done()]
 
     def _log_unheard(self) -> None:
         """Logs what was rejected of batches whose senders are told nothing, together and now and then."""

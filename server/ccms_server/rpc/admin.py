@@ -1,6 +1,7 @@
 """`ccms.v1.AdminService` over the store of this process."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -88,7 +89,7 @@ class AdminServicer(AdminServiceServicer):
         if len(hosts) * len(metrics) > HEALTH_NAMES_MAX:
             raise LimitExceededError("hosts times metrics", len(hosts) * len(metrics), HEALTH_NAMES_MAX, remedy)
         found = await self._service.host_health(request.cluster, hosts, metrics)
-        return GetHostHealthResponse(hosts=map(_health, found))
+        return await asyncio.to_thread(_health_response, found)  # of 100,000 hosts, it takes 0.2 s
 
     async def Checkpoint(  # noqa: N802  name of the contract
         self, request: CheckpointRequest, context: Context
@@ -116,6 +117,10 @@ def _extent(extent: model.SeriesExtent) -> SeriesExtent:
         slot_count=extent.n_slots,
         interval_seconds=extent.interval,
     )
+
+
+def _health_response(found: Sequence[model.HostHealth]) -> GetHostHealthResponse:
+    return GetHostHealthResponse(hosts=map(_health, found))
 
 
 def _health(health: model.HostHealth) -> HostHealth:

@@ -361,3 +361,31 @@ async def test_what_waits_for_a_full_disk_is_given_up_at_the_end(on_a_full_disk,
     writer.close()
     await eventually(lambda: writer.counters.failed == 1, "it is given up")
     assert "a batch of a subscription is lost: No space left on device" in caplog.text
+
+
+async def test_a_checkpoint_that_nobody_waits_for_any_more_is_forgotten(running, monkeypatch):
+    monkeypatch.setattr(running._keeper, "is_checkpointed", lambda _: False)
+    waiting = asyncio.create_task(running.checkpoint())
+    await eventually(lambda: running._checkpoints, "the checkpoint to be begun")
+    waiting.cancel()
+    await eventually(lambda: not running._checkpoints, "it to be forgotten")
+
+
+async def test_checkpoints_end_with_the_writer(writer, monkeypatch):
+    monkeypatch.setattr(writer._keeper, "is_checkpointed", lambda _: False)
+    task = asyncio.create_task(writer.run())
+    first = asyncio.create_task(writer.checkpoint())
+    await eventually(lambda: writer._checkpoints, "the first one to be begun")
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(writer._keeper, "begin_checkpoint", lambda: loop.call_soon_threadsafe(writer.close) and 1)
+    for waiting in (writer.checkpoint(), first):
+        with pytest.raises(NotReadyError):
+            await waiting
+    await task
+
+
+async def test_a_checkpoint_seals_what_came_before(running, store):
+    await running.write(LineBatch(line(1), ""))
+    assert store.size().open_tiles == 1
+    await running.checkpoint()
+    assert store.size().open_tiles == 0
