@@ -11,6 +11,7 @@ from ccms.v1 import admin_service_pb2 as admin_pb
 from ccms.v1.admin_service_pb2_grpc import AdminServiceStub
 from ccms_client import InvalidRequestError, SeriesQuery, ServerBusyError
 from ccms_server.durability import block_job
+from ccms_server.rpc import admin
 
 START = 1_700_000_040
 METRICS = {"load": {"frequency": 60}, "power": {"frequency": 10}}
@@ -82,8 +83,15 @@ async def test_health_has_limits(server):
         await server.grpc.host_health("")
     with pytest.raises(InvalidRequestError, match="hosts in one request: 100,001"):
         await server.grpc.host_health("alpha", ["n"] * 100_001)
-    with pytest.raises(InvalidRequestError, match="hosts times metrics"):
-        await server.grpc.host_health("alpha", ["n"] * 2000, [f"m{number}" for number in range(501)])
+    with pytest.raises(InvalidRequestError, match="bytes in the answer, at worst: 33,9"):
+        await server.grpc.host_health("alpha", ["n"] * 2000, [f"m{number:0150}" for number in range(110)])
+
+
+async def test_an_answer_about_hosts_is_no_larger_than_it_was_taken_for(server, stub):
+    metrics = [f"m{number:0200}" for number in range(100)]
+    answer = await stub.GetHostHealth(admin_pb.GetHostHealthRequest(cluster="alpha", metrics=metrics))
+    assert [len(host.missing_metrics) for host in answer.hosts] == [100, 100]
+    assert answer.ByteSize() <= admin._health_bytes(["n1", "n2"], metrics)
 
 
 async def test_the_status_of_a_server_that_keeps_samples_in_memory(server):

@@ -126,6 +126,15 @@ async def test_what_does_not_exist_is_not_found(server):
     assert await listed(server.grpc.series(SeriesMatcher(clusters=["gamma"]))) == []
 
 
+async def test_a_name_that_is_far_too_long_is_told_in_part(stub):
+    for name in ("x" * 1_000_000, "ü" * 100_000):
+        with pytest.raises(aio.AioRpcError) as raised:
+            await stub.ListHosts(catalog_pb.ListHostsRequest(cluster=name))
+        assert raised.value.code() is StatusCode.NOT_FOUND
+        assert raised.value.details().endswith(f"{name[:10]} ...")
+        assert len(raised.value.details().encode()) <= 1024
+
+
 async def refused(call):
     with pytest.raises(aio.AioRpcError) as raised:
         await call

@@ -35,8 +35,11 @@ from ccms_server.status import ServerStatus
 
 HOSTS_MAX: Final = 100_000
 """Hosts in one request, asked for by name or by their cluster."""
-HEALTH_NAMES_MAX: Final = 1_000_000
-"""Hosts times metrics: in the answer, each host may name every metric."""
+HEALTH_BYTES_MAX: Final = 32 << 20
+"""Largest answer about hosts, each of which may name every metric."""
+HEALTH_BYTES_PER_HOST: Final = 40
+HEALTH_BYTES_PER_NAME: Final = 3
+"""What they take in the answer beside their names, at most."""
 
 _STATE: Final = {
     model.MonitoringState.FULL: MonitoringState.MONITORING_STATE_FULL,
@@ -86,8 +89,9 @@ class AdminServicer(AdminServiceServicer):
         remedy = "ask for fewer at a time"
         if len(hosts) > HOSTS_MAX:
             raise LimitExceededError("hosts in one request", len(hosts), HOSTS_MAX, remedy)
-        if len(hosts) * len(metrics) > HEALTH_NAMES_MAX:
-            raise LimitExceededError("hosts times metrics", len(hosts) * len(metrics), HEALTH_NAMES_MAX, remedy)
+        n_bytes = _health_bytes(hosts, metrics)
+        if n_bytes > HEALTH_BYTES_MAX:
+            raise LimitExceededError("bytes in the answer, at worst", n_bytes, HEALTH_BYTES_MAX, remedy)
         found = await self._service.host_health(request.cluster, hosts, metrics)
         return await asyncio.to_thread(_health_response, found)  # of 100,000 hosts, it takes 0.2 s
 
@@ -117,6 +121,12 @@ def _extent(extent: model.SeriesExtent) -> SeriesExtent:
         slot_count=extent.n_slots,
         interval_seconds=extent.interval,
     )
+
+
+def _health_bytes(hosts: Sequence[str], metrics: Sequence[str]) -> int:
+    """Size of an answer in which every host names every metric."""
+    per_host = HEALTH_BYTES_PER_HOST + sum(HEALTH_BYTES_PER_NAME + len(metric.encode()) for metric in metrics)
+    return len(hosts) * per_host + sum(len(host.encode()) for host in hosts)
 
 
 def _health_response(found: Sequence[model.HostHealth]) -> GetHostHealthResponse:
