@@ -40,6 +40,7 @@ lint: $(INSTALLED)  ## Check style, types and protos, and that the contract of B
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy protos/generate.py
+	$(BIN)/mypy tests/typing/client_usage.py
 	$(BIN)/buf lint protos
 	@if git rev-parse --quiet --verify "$(BREAKING_AGAINST)^{commit}" >/dev/null 2>&1; \
 	then set -x; $(BIN)/buf breaking protos --against '.git#ref=$(BREAKING_AGAINST),subdir=protos'; \

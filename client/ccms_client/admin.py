@@ -102,7 +102,7 @@ class AdminCalls:
         >>> async for extent in client.dump(["emmy", "e0102"]):
         ...     if extent.key.metric == "rapl_power":
         ...         print(extent.interval, extent.slot_count)
-        60 1439
+        60 1441
         """
         request = admin_pb.DumpRequest(level=_level(level) if level else None)
         responses = self._connection.stream(self._connection.admin.Dump, request, deadline_seconds)

@@ -125,7 +125,7 @@ class CatalogCalls:
             ClientError: They cannot be listed.
 
         >>> [host.name async for host in client.hosts("emmy")][:3]
-        ['e0102', 'e0103', 'e0104']
+        ['e0102', 'e0103', 'e0105']
         """
         request = catalog_pb.ListHostsRequest(cluster=cluster, page_size=PAGE_SIZE, with_samples=with_samples)
         async for page in self._pages(self._connection.catalog.ListHosts, request, deadline_seconds):
@@ -166,7 +166,7 @@ class CatalogCalls:
             ClientError: They cannot be listed.
 
         >>> [metric.name async for metric in client.metrics("emmy", "e0102")][:3]
-        ['clock', 'cpu_load', 'cpu_used']
+        ['clock', 'cpu_load', 'flops_any']
         """
         request = catalog_pb.ListMetricsRequest(cluster=cluster, host=host, page_size=PAGE_SIZE)
         async for page in self._pages(self._connection.catalog.ListMetrics, request, deadline_seconds):

@@ -1,11 +1,15 @@
 """An event loop in a thread of its own, for callers that have none."""
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 _Result = TypeVar("_Result")
+
+_WAIT_SECONDS: Final = 0.5
+"""Time after which Ctrl-C is noticed at the latest: not every system interrupts a wait for it."""
 
 
 class EventLoopThread:
@@ -35,6 +39,8 @@ class EventLoopThread:
             raise RuntimeError("a callback cannot wait for the client that calls it: hand the work to another thread")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
+            while not concurrent.futures.wait((future,), _WAIT_SECONDS).done:
+                pass
             return future.result()
         except BaseException:
             future.cancel()  # without effect on one that has ended

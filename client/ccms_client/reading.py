@@ -36,7 +36,7 @@ class ReadingCalls:
         >>> result
         <QueryResult: 1 series, 60 values, 0 errors>
         >>> result[0].values[:3]
-        array([150.17, 151.38, 150.28])
+        array([150.17, 224.15, 225.8 ])
         """
         series = self.stream(
             cluster,
@@ -82,9 +82,10 @@ class ReadingCalls:
             ValueError: A datetime has no time zone.
 
         >>> async for series in client.stream("emmy", 1608923076, 1608926676, all_hosts_metrics=["rapl_power"]):
-        ...     if series.statistics.max > 240:
+        ...     if series.statistics.max > 254:
         ...         print(series.host, series.statistics.max)
-        e0135 242.53
+        e0433 254.32
+        e0501 257.42
         """
         parts = self.stream_parts(
             cluster,

@@ -98,7 +98,7 @@ class Client(Blocking[AsyncClient]):
     >>> result = client.query("emmy", 1608923076, 1608926676, queries_of(["rapl_power", "mem_bw"], ["e0102", "e0103"]))
     >>> result.raise_for_errors()
     >>> result.to_pandas()["rapl_power"].mean().round(1).tolist()
-    [147.8, 147.9]
+    [221.9, 224.7]
     >>> client.close()
     """
 

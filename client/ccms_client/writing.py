@@ -69,9 +69,9 @@ class WritingCalls:
         Raises:
             ClientError: Nothing was stored, or it is not known.
 
-        >>> result = await client.write_lines(b"cpu_load,hostname=n2 value=0.5 1700000000\nnonsense", "alex")
+        >>> result = await client.write_lines(b"cpu_load,hostname=n2 value=0.5 1700000000\ncpu_load value=0.5", "alex")
         >>> result.stored, result.rejected
-        (1, {'MALFORMED_LINE': 1})
+        (1, {'MISSING_HOST': 1})
         """
         request = WriteLineProtocolRequest(
             payload=payload, default_cluster=default_cluster, request_id=request_id or str(uuid.uuid4())

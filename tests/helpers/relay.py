@@ -10,6 +10,8 @@ class Relay:
     Attributes:
         address: Where clients connect.
         target: Where the server is, `host:port`; may change.
+        connections: Those there have been.
+        sent: Bytes that clients have sent.
         received: Bytes that the server has sent.
     """
 
@@ -17,6 +19,7 @@ class Relay:
         self.address = ""
         self.target = target
         self.connections = 0
+        self.sent = 0
         self.received = 0
         self._mute = False
         self._open = set()
@@ -52,7 +55,10 @@ class Relay:
     async def _pass(self, reader, writer, *, from_server):
         with suppress(ConnectionError):
             while piece := await reader.read(1 << 16):
-                self.received += len(piece) if from_server else 0
+                if from_server:
+                    self.received += len(piece)
+                else:
+                    self.sent += len(piece)
                 if not (from_server and self._mute):
                     writer.write(piece)
                     await writer.drain()
