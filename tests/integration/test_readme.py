@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import matplotlib.image
 import pytest
 from helpers.nats import nats_server
 from helpers.server import server_process
@@ -79,6 +80,33 @@ async def test_a_days_measurements_can_be_posted(server):
     assert series["data"][0] == 150.17
     assert len(series["data"]) == 60
     assert load_config(ROOT / "configs" / "config-forever.json").retention_in_memory == 0
+
+
+async def test_a_notebook_plots_the_job(server, tmp_path):
+    await shell(block("sh", "emmy-1403244"), server)
+    plot = tmp_path / "job.png"
+    program = on_its_ports(block("python", "matplotlib"), server).replace("job.png", str(plot))
+    assert await run(sys.executable, "-c", program) == ""
+    height, width, _ = matplotlib.image.imread(plot).shape
+    assert (width, height) == (1000, 600)
+
+
+async def test_the_same_query_with_the_tools_of_other_languages(server):
+    await shell(block("sh", "emmy-1403244"), server)
+    answer, hosts = json_documents(await shell(block("sh", "MetricStoreService/Query \\"), server))
+    assert (answer["header"]["host"], answer["values"][0], len(answer["values"])) == ("e0102", 150.17, 60)
+    assert [host["name"] for host in hosts["hosts"]] == ["e0102", "e0103", "e0105"]
+    assert hosts["nextPageToken"]
+
+
+def json_documents(text):
+    """The JSON documents that follow each other in a text."""
+    decoder, documents = json.JSONDecoder(), []
+    while text := text.lstrip():
+        document, end = decoder.raw_decode(text)
+        documents.append(document)
+        text = text[end:]
+    return documents
 
 
 async def test_the_server_lists_its_methods(server):
