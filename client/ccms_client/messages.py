@@ -94,6 +94,7 @@ def query_request(
         all_hosts_metrics=all_hosts_metrics,
         omit_values=not with_values,
         omit_statistics=not with_statistics,
+        bundle_parts=True,
     )
 
 
@@ -105,13 +106,13 @@ async def parts_of_series(responses: AsyncIterable[service_pb.QueryResponse]) ->
     """
     first: service_pb.QueryResponse | None = None
     filled = 0
-    async for response in responses:
-        if response.HasField("header"):
+    async for received in _unbundled(responses):
+        if received.HasField("header"):
             if first is not None:
                 raise ServerError("the server began a series before it had sent all of the one before")
-            first, filled = response, 0
-        values = np.array(response.values, dtype=np.float64)
-        if first is None or response.offset != filled or filled + values.size > first.header.value_count:
+            first, filled = received, 0
+        values = np.array(received.values, dtype=np.float64)
+        if first is None or received.offset != filled or filled + values.size > first.header.value_count:
             raise ServerError("the server sent parts of a series out of order")
         header = first.header
         yield SeriesPart(
@@ -135,6 +136,16 @@ async def parts_of_series(responses: AsyncIterable[service_pb.QueryResponse]) ->
             first = None
     if first is not None:
         raise ServerError("the server ended the answer in the middle of a series")
+
+
+async def _unbundled(
+    responses: AsyncIterable[service_pb.QueryResponse],
+) -> AsyncGenerator[service_pb.QueryResponse, None]:
+    """The parts of all messages, one by one."""
+    async for response in responses:
+        yield response
+        for part in response.following:
+            yield part
 
 
 async def assemble(parts: AsyncIterable[SeriesPart]) -> AsyncGenerator[Series, None]:

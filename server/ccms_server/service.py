@@ -30,13 +30,14 @@ from ccms_server.model import (
     SeriesAnswer,
     SeriesExtent,
     SeriesName,
-    SeriesQuery,
     WriteReport,
 )
 from ccms_server.opening import open_disk
 from ccms_server.query import Plan, answers, plan
 from ccms_server.status import ServerStatus, version
+from ccms_server.store.cancellation import Cancellation
 from ccms_server.store.metric import Metric
+from ccms_server.store.read import Reader
 from ccms_server.store.store import Store
 from ccms_server.warm_up import warm_up
 from ccms_server.watches import Watch, Watches
@@ -356,29 +357,39 @@ class MetricService:
             LimitExceededError: The answer would be larger than allowed; nothing was read.
             NotReadyError: The server is starting or stopping.
         """
-        planned = await self.plan(request)
-        async with aclosing(self.answers(planned)) as chunks:
+        async with aclosing(self.encoded_query(request, iter)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    async def plan(self, request: QueryRequest) -> Plan:
-        """Finds out what a query would be answered with; see `query` for the errors."""
-        self._check(0)
-        quick = not request.for_all_hosts and len(request.queries) <= QUICK_SERIES
-        if quick and sum(map(_series_asked, request.queries)) <= QUICK_SERIES:
-            return self._plan(request)
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._plan, request)
+    async def encoded_query(
+        self, request: QueryRequest, encode: Callable[[Iterator[list[SeriesAnswer]]], Iterator[_Chunk]]
+    ) -> AsyncGenerator[_Chunk, None]:
+        """What is made of the chunks of an answer, on the thread that reads them; see `query`.
 
-    async def answers(self, planned: Plan) -> AsyncGenerator[list[SeriesAnswer], None]:
-        """Reads what was planned, chunk by chunk."""
-        chunks = answers(self.store.reader(), planned, chunk_points=CHUNK_POINTS, chunk_series=CHUNK_SERIES)
-        if len(planned.series) <= QUICK_SERIES and planned.n_samples <= QUICK_SAMPLES:
-            for chunk in chunks:
-                yield chunk
-            return
-        async with aclosing(self._read_on_threads(chunks)) as parts:
-            async for part in parts:
-                yield part
+        Reading ends, wherever it is, when nobody waits any more.
+
+        Args:
+            request: What to answer.
+            encode: Makes something of the chunks of the answer, one after another.
+        """
+        self._check(0)
+        cancellation = Cancellation()
+        reader = self.store.reader(cancellation)
+        try:
+            if _is_quick(request):
+                planned = self._plan(reader, request)
+                chunks = encode(self._answers(reader, planned))
+                if planned.n_samples <= QUICK_SAMPLES:
+                    for chunk in chunks:
+                        yield chunk
+                    return
+            else:
+                chunks = encode(self._planned_answers(reader, request))
+            async with aclosing(self._read_on_threads(chunks)) as parts:
+                async for part in parts:
+                    yield part
+        finally:
+            cancellation.is_set = True
 
     async def series_extents(self, path: Sequence[str]) -> AsyncGenerator[list[SeriesExtent], None]:
         """The series at a level and below it that have samples, depth first, in chunks of bounded size.
@@ -476,24 +487,29 @@ class MetricService:
                 return made[0]
 
     async def _read_on_threads(self, chunks: Iterator[_Chunk]) -> AsyncGenerator[_Chunk, None]:
-        """What an iterator over the store makes, off the event loop, one chunk at a time."""
-        loop = asyncio.get_running_loop()
-        while True:
-            async with self._large_reads:
-                part = await loop.run_in_executor(self._readers, _next, chunks)
-            if part is None:
-                return
-            yield part
+        """What an iterator over the store makes, off the event loop: one chunk ahead of whoever takes them."""
+        ahead = asyncio.create_task(self._next_on_thread(chunks))
+        try:
+            while (chunk := await ahead) is not None:
+                ahead = asyncio.create_task(self._next_on_thread(chunks))
+                yield chunk
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)  # nobody waits for it, nor for its errors
 
-    def _plan(self, request: QueryRequest) -> Plan:
+    async def _next_on_thread(self, chunks: Iterator[_Chunk]) -> _Chunk | None:
+        async with self._large_reads:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, _next, chunks)
+
+    def _planned_answers(self, reader: Reader, request: QueryRequest) -> Iterator[list[SeriesAnswer]]:
+        yield from self._answers(reader, self._plan(reader, request))
+
+    def _plan(self, reader: Reader, request: QueryRequest) -> Plan:
         limits = self.limits
-        return plan(
-            self.store,
-            self.store.reader(),
-            request,
-            points_max=limits.query_points,
-            series_max=limits.query_series,
-        )
+        return plan(self.store, reader, request, points_max=limits.query_points, series_max=limits.query_series)
+
+    def _answers(self, reader: Reader, planned: Plan) -> Iterator[list[SeriesAnswer]]:
+        return answers(reader, planned, chunk_points=CHUNK_POINTS, chunk_series=CHUNK_SERIES)
 
     def _check(self, request_bytes: int) -> None:
         if not self.ready:
@@ -548,8 +564,14 @@ def _open_window_bytes(config: Config) -> int:
     return min(bounds)
 
 
-def _series_asked(query: SeriesQuery) -> int:
-    return max(1, len(query.type_ids)) * max(1, len(query.subtype_ids))
+def _is_quick(request: QueryRequest) -> bool:
+    """Whether a request asks for so few series that they are found at once."""
+    queries = request.queries
+    return (
+        not request.for_all_hosts
+        and len(queries) <= QUICK_SERIES
+        and sum(max(1, len(query.type_ids)) * max(1, len(query.subtype_ids)) for query in queries) <= QUICK_SERIES
+    )
 
 
 def _next(chunks: Iterator[_Chunk]) -> _Chunk | None:

@@ -26,7 +26,7 @@ from ccms_client import (
 from ccms_client.channel import MESSAGE_BYTES_MAX
 from ccms_server.errors import NotReadyError, QueueFullError
 from ccms_server.rpc import service as rpc_service
-from ccms_server.rpc.columns import PART_VALUES_MAX
+from ccms_server.rpc.answers import PART_VALUES_MAX
 from ccms_server.service import MetricService
 
 START, INTERVAL = 1_700_000_000, 60
@@ -275,10 +275,10 @@ async def test_a_message_that_does_not_fit_is_no_reason_to_try_again(server):
     ],
 )
 async def test_many_tiny_queries_leave_the_event_loop_to_others(server, monkeypatch, queries, expected):
-    async def query(self, request):
+    async def query(self, request, encode):
         yield []
 
-    monkeypatch.setattr(MetricService, "query", query)
+    monkeypatch.setattr(MetricService, "encoded_query", query)
     message = service_pb.QueryRequest(queries=[service_pb.SeriesQuery()]).SerializeToString() * queries
     async with aio.insecure_channel(server.grpc_address) as channel:
         call = channel.unary_stream("/ccms.v1.MetricStoreService/Query")(message)
@@ -309,12 +309,12 @@ async def test_errors_of_the_service_become_those_of_the_client(
     async def write_lines(self, payload, default_cluster, request_id=""):
         raise error
 
-    async def query(self, request):
+    async def query(self, request, encode):
         raise error
         yield
 
     monkeypatch.setattr(MetricService, "write_lines", write_lines)
-    monkeypatch.setattr(MetricService, "query", query)
+    monkeypatch.setattr(MetricService, "encoded_query", query)
     async with AsyncClient(server.grpc_address, retries=False) as client:
         with pytest.raises(expected) as raised:
             await client.write_lines(b"")
@@ -330,18 +330,18 @@ async def test_errors_of_the_service_become_those_of_the_client(
 
 async def test_a_call_that_is_cancelled_stops_the_work(server, monkeypatch):
     produced, ended = [], asyncio.Event()
-    original = MetricService.query
+    original = MetricService.encoded_query
 
-    async def query(self, request):
+    async def query(self, request, encode):
         try:
-            async for answers in original(self, request):
+            async for messages in original(self, request, encode):
                 while True:
-                    produced.append(answers)
-                    yield answers
+                    produced.append(messages)
+                    yield messages
         finally:
             ended.set()
 
-    monkeypatch.setattr(rpc_service.MetricService, "query", query)
+    monkeypatch.setattr(rpc_service.MetricService, "encoded_query", query)
     await server.grpc.write([load(start=START, values=np.arange(50_000.0))])
     async for series in server.grpc.stream("alex", START, START + 10**7, [SeriesQuery(metric="cpu_load", host="n1")]):
         assert series.values.size == 50_000

@@ -1,18 +1,11 @@
-"""Query requests and answers, from and to their protobuf messages."""
+"""Query requests, from their protobuf messages; see `answers` for what they are answered with."""
 
-from collections.abc import Iterator
 from typing import Final
 
-import numpy as np
-
 from ccms.v1.metric_store_service_pb2 import QueryRequest as QueryRequestMessage
-from ccms.v1.metric_store_service_pb2 import QueryResponse, SeriesErrorReason, SeriesHeader
-from ccms.v1.metric_store_service_pb2 import SeriesError as SeriesErrorMessage
 from ccms.v1.metric_store_service_pb2 import SeriesQuery as SeriesQueryMessage
-from ccms.v1.metric_store_service_pb2 import Statistics as StatisticsMessage
 from ccms_server.errors import LimitExceededError
-from ccms_server.model import QueryRequest, SeriesAnswer, SeriesQuery
-from ccms_server.rpc.columns import PART_VALUES_MAX, set_values
+from ccms_server.model import QueryRequest, SeriesQuery
 
 INLINE_ITEMS_MAX: Final = 128
 """Queries, and ids of each, that are translated on the event loop, in about a millisecond."""
@@ -61,37 +54,3 @@ def _read_series_query(query: SeriesQueryMessage) -> SeriesQuery:
         resolution=query.resolution_seconds,
         scale_by=query.scale_by,
     )
-
-
-def answer_parts(answer: SeriesAnswer) -> Iterator[QueryResponse]:
-    """The messages of one series: the first carries the header, each a bounded number of values."""
-    values = answer.values if answer.values is not None else np.empty(0)
-    for offset in range(0, max(values.size, 1), PART_VALUES_MAX):
-        part = QueryResponse(
-            query_index=answer.query_index,
-            series_index=answer.series_index,
-            header=_series_header(answer, values.size) if offset == 0 else None,
-            offset=offset,
-        )
-        set_values(part, values[offset : offset + PART_VALUES_MAX])
-        yield part
-
-
-def _series_header(answer: SeriesAnswer, value_count: int) -> SeriesHeader:
-    header = SeriesHeader(
-        metric=answer.metric,
-        host=answer.host,
-        component=answer.component,
-        subcomponent=answer.subcomponent,
-        start_seconds=answer.start,
-        end_seconds=answer.end,
-        interval_seconds=answer.interval,
-        value_count=value_count,
-    )
-    if answer.error is not None:
-        reason = SeriesErrorReason.ValueType(answer.error.reason)
-        header.error.CopyFrom(SeriesErrorMessage(reason=reason, message=answer.error.message))
-    if answer.statistics is not None:
-        found = answer.statistics
-        header.statistics.CopyFrom(StatisticsMessage(min=found.min, avg=found.avg, max=found.max, count=found.count))
-    return header

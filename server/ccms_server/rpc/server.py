@@ -3,9 +3,9 @@
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
-from grpc import ServerCredentials, aio
+from grpc import ServerCredentials, aio, unary_stream_rpc_method_handler
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -94,7 +94,11 @@ async def serving(
     server: aio.Server, service: MetricService, health_state: HealthState, *, grace_seconds: float
 ) -> AsyncIterator[None]:
     """Answers calls while the context lasts; at its end, running calls have some time to finish."""
-    add_MetricStoreServiceServicer_to_server(MetricStoreServicer(service), server)
+    servicer = MetricStoreServicer(service)
+    add_MetricStoreServiceServicer_to_server(servicer, server)
+    # Replaces the handler that would serialize the answers of queries, which are bytes already.
+    query: Any = unary_stream_rpc_method_handler(servicer.Query, metric_store_service_pb2.QueryRequest.FromString)
+    server.add_registered_method_handlers(SERVICE_NAMES[0], {"Query": query})
     add_CatalogServiceServicer_to_server(CatalogServicer(service), server)
     add_AdminServiceServicer_to_server(AdminServicer(service), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 from ccms.v1.metric_store_service_pb2 import (
     QueryRequest,
-    QueryResponse,
     WatchRequest,
     WatchResponse,
     WriteLineProtocolRequest,
@@ -18,8 +18,9 @@ from ccms.v1.metric_store_service_pb2 import (
     WriteStreamResponse,
 )
 from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceServicer
+from ccms_server.rpc.answers import message_batches
 from ccms_server.rpc.errors import Context
-from ccms_server.rpc.query import answer_parts, is_small, read_query
+from ccms_server.rpc.query import is_small, read_query
 from ccms_server.rpc.watch import watch
 from ccms_server.rpc.write import read_columns, write_summary
 from ccms_server.rpc.write_stream import write_stream
@@ -67,17 +68,17 @@ class MetricStoreServicer(MetricStoreServiceServicer):
             async for response in responses:
                 yield response
 
-    async def Query(  # noqa: N802  name of the contract
+    async def Query(  # type: ignore[override]  # noqa: N802  name of the contract
         self, request: QueryRequest, context: Context
-    ) -> AsyncIterator[QueryResponse]:
-        """Streams the series that were asked for."""
+    ) -> AsyncIterator[bytes]:
+        """Streams the series that were asked for, in messages that are serialized already."""
         series_max = self._service.limits.query_series
         if is_small(request):
             asked = read_query(request, series_max)
         else:
             asked = await asyncio.to_thread(read_query, request, series_max)
-        async with aclosing(self._service.query(asked)) as chunks:
-            async for answers in chunks:
-                for answer in answers:
-                    for part in answer_parts(answer):
-                        yield part
+        encode = partial(message_batches, bundled=request.bundle_parts)
+        async with aclosing(self._service.encoded_query(asked, encode)) as batches:
+            async for batch in batches:
+                for message in batch:
+                    yield message

@@ -1,0 +1,92 @@
+"""The messages of an answer: what protobuf reads out of them, how many there are, and how large."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccms.v1.metric_store_service_pb2 import QueryResponse
+from ccms_server.model import SeriesAnswer, SeriesError, SeriesErrorReason, Statistics
+from ccms_server.rpc.answers import BATCH_BYTES, BUNDLE_BYTES_MAX, PART_VALUES_MAX, message_batches
+
+values_of_series = st.lists(st.floats(), max_size=40)
+
+
+def answer(number, values, **settings):
+    values = None if values is None else np.asarray(values, np.float64)
+    return SeriesAnswer(query_index=number, series_index=1, metric="m", host="h", values=values, **settings)
+
+
+def parts(batches):
+    """The parts in all messages, in order."""
+    messages = [QueryResponse.FromString(message) for batch in batches for message in batch]
+    return [part for message in messages for part in (message, *message.following)]
+
+
+@pytest.mark.parametrize("bundled", [False, True])
+@given(st.lists(st.lists(values_of_series, max_size=5), max_size=3))
+def test_protobuf_finds_the_series_in_order(bundled, chunks):
+    numbers = iter(range(100))
+    answers = [[answer(next(numbers), values) for values in chunk] for chunk in chunks]
+    found = parts(message_batches(answers, bundled=bundled))
+    assert [part.query_index for part in found] == [each.query_index for chunk in answers for each in chunk]
+    for part, values in zip(found, [values for chunk in chunks for values in chunk], strict=True):
+        assert part.header.value_count == len(values)
+        np.testing.assert_array_equal(np.array(part.values), values)
+
+
+def test_header_statistics_and_errors_are_in_the_first_part():
+    [part] = parts(
+        message_batches(
+            [[answer(3, None, component="c", start=60, end=180, interval=60, statistics=Statistics(1, 2, 3, 4))]],
+            bundled=False,
+        )
+    )
+    header = part.header
+    assert (part.query_index, part.series_index, header.metric, header.host, header.component) == (3, 1, "m", "h", "c")
+    assert (header.start_seconds, header.end_seconds, header.interval_seconds, header.value_count) == (60, 180, 60, 0)
+    assert (header.statistics.min, header.statistics.avg, header.statistics.max, header.statistics.count) == (
+        1,
+        2,
+        3,
+        4,
+    )
+    assert not header.HasField("error")
+    error = SeriesError(SeriesErrorReason.NOT_FOUND, "there is none")
+    [part] = parts(message_batches([[answer(0, None, error=error)]], bundled=True))
+    assert (part.header.error.reason, part.header.error.message) == (SeriesErrorReason.NOT_FOUND, "there is none")
+
+
+@pytest.mark.parametrize("bundled", [False, True])
+def test_a_long_series_is_cut_into_parts(bundled):
+    values = np.arange(2.0 * PART_VALUES_MAX + 1)
+    found = parts(message_batches([[answer(0, values)]], bundled=bundled))
+    assert [(part.offset, len(part.values)) for part in found] == [
+        (0, PART_VALUES_MAX),
+        (PART_VALUES_MAX, PART_VALUES_MAX),
+        (2 * PART_VALUES_MAX, 1),
+    ]
+    assert [part.HasField("header") for part in found] == [True, False, False]
+    np.testing.assert_array_equal(np.concatenate([part.values for part in found]), values)
+
+
+def test_short_series_share_a_message_and_no_message_is_too_large():
+    answers = [answer(number, np.ones(3000)) for number in range(200)]
+    batches = list(message_batches([answers], bundled=True))
+    messages = [message for batch in batches for message in batch]
+    assert len(messages) == 40
+    assert max(map(len, messages)) <= BUNDLE_BYTES_MAX
+    assert max(sum(map(len, batch)) for batch in batches) <= BATCH_BYTES + BUNDLE_BYTES_MAX
+
+
+def test_each_part_is_a_message_of_its_own_for_those_who_do_not_ask_for_bundles():
+    answers = [answer(number, [1.0]) for number in range(20)]
+    messages = [message for batch in message_batches([answers], bundled=False) for message in batch]
+    assert [len(QueryResponse.FromString(message).following) for message in messages] == [0] * 20
+
+
+def test_messages_keep_nothing_of_the_array():
+    values = np.zeros(4)
+    [[message]] = message_batches([[answer(0, values)]], bundled=False)
+    values[:] = 1.0
+    assert list(QueryResponse.FromString(message).values) == [0.0] * 4
