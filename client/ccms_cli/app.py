@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from ccms_cli import benchmarking, listing, operating, querying, tailing, topping, writing
+from ccms_cli import benchmarking, listing, operating, querying, tailing, topping, transferring, writing
 from ccms_cli.connecting import DEFAULT_SERVER, Options
 from ccms_cli.exits import Exit, failure, say
 
@@ -95,5 +95,5 @@ def program(
         raise typer.BadParameter(str(error)) from error
 
 
-for group in (querying, writing, tailing, listing, topping, operating, benchmarking):
+for group in (querying, writing, tailing, listing, topping, operating, transferring, benchmarking):
     group.register(app)

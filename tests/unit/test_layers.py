@@ -34,9 +34,16 @@ def imports(folder):
         ("server/ccms_server/ingest", ["grpc", "google", "aiohttp", "ccms.", "ccms_server.rpc", "ccms_server.service"]),
         ("server/ccms_server/rpc", ["aiohttp", "nats", "ccms_server.store", "ccms_gateway"]),
         ("gateway/ccms_gateway", ["grpc", "nats", "ccms_server.store", "ccms_server.service", "ccms_server.ingest"]),
-        ("client/ccms_client", ["ccms_server", "ccms_gateway", "aiohttp", "nats", "numba"]),
+        ("client/ccms_client", ["ccms_server", "ccms_gateway", "ccms_cli.", "aiohttp", "nats", "numba", "typer"]),
+        ("client/ccms_cli", ["ccms_gateway", "ccms.", "aiohttp", "nats", "numba", "grpc"]),
     ],
 )
 def test_a_layer_does_not_know(folder, unknown):
     known = [(file, module) for file, module in imports(folder) if f"{module}.".startswith(tuple(unknown))]
     assert known == []
+
+
+def test_the_command_line_knows_of_the_server_only_how_to_read_the_files_of_the_predecessor():
+    known = {(file, module) for file, module in imports("client/ccms_cli") if module.startswith("ccms_server")}
+    assert {file for file, _ in known} == {"legacy_files.py"}
+    assert all(module.startswith("ccms_server.legacy.") for _, module in known)
