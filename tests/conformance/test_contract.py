@@ -157,9 +157,15 @@ class _Rounded:
         self._values = values
 
     def __eq__(self, other):
-        return other is not None and len(other) == len(self._values) and all(
-            one is another if one is None or another is None else one == pytest.approx(another, abs=0.00051, rel=1e-12)
-            for one, another in zip(other, self._values, strict=True)
+        return (
+            other is not None
+            and len(other) == len(self._values)
+            and all(
+                one is another
+                if one is None or another is None
+                else one == pytest.approx(another, abs=0.00051, rel=1e-12)
+                for one, another in zip(other, self._values, strict=True)
+            )
         )
 
     def __repr__(self):
