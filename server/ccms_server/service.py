@@ -58,6 +58,8 @@ WRITE_NAME_BYTES_MAX: Final = 64
 STEPS_SECONDS: Final = 0.01
 """A thread works so long on a page of the catalogue before it can be given up."""
 
+CLUSTER_CHARACTERS_MAX: Final = 255
+
 CGROUP_MEMORY_MAX: Final = Path("/sys/fs/cgroup/memory.max")
 
 _LONG_AGO: Final = -(1 << 62)
@@ -257,6 +259,7 @@ class MetricService:
             NotReadyError: The server is starting or stopping.
         """
         self._check(len(payload))
+        _check_cluster(default_cluster)
         return await self._writer.write(LineBatch(payload, default_cluster), _request_id(request_id))
 
     async def admit_lines(self, payload: bytes, default_cluster: str) -> None:
@@ -286,6 +289,10 @@ class MetricService:
             errors.
         """
         self._check(0)
+        if not name:
+            raise InvalidRequestError(
+                "opening.stream_id", "is required: any text that no other stream has, such as a UUID"
+            )
         check_write_name("opening.stream_id", name)
         return await self._writer.resume(name, first_number)
 
@@ -294,7 +301,7 @@ class MetricService:
 
         Args:
             batch: The batch.
-            name: What the stream is called; empty: the batch is stored again when it is sent again.
+            name: What the stream is called.
             number: Of the batch.
 
         Returns:
@@ -304,8 +311,9 @@ class MetricService:
             NotReadyError: The server is starting or stopping.
         """
         self._check(0)
-        write_id = WriteId(NameKind.STREAM, name, number) if name else None
-        return await self._writer.admit(batch, write_id)
+        if isinstance(batch, LineBatch):
+            _check_cluster(batch.default_cluster)
+        return await self._writer.admit(batch, WriteId(NameKind.STREAM, name, number))
 
     @asynccontextmanager
     async def watching(self, matcher: SeriesMatcher, arrived: asyncio.Event) -> AsyncIterator[Watch]:
@@ -528,6 +536,11 @@ def check_write_name(field: str, name: str) -> None:
     """
     if len(name.encode()) > WRITE_NAME_BYTES_MAX:
         raise InvalidRequestError(field, f"is longer than {WRITE_NAME_BYTES_MAX} bytes; use a UUID, for example")
+
+
+def _check_cluster(name: str) -> None:
+    if len(name) > CLUSTER_CHARACTERS_MAX:
+        raise InvalidRequestError("default_cluster", f"is longer than {CLUSTER_CHARACTERS_MAX} characters: no name is")
 
 
 def _request_id(name: str) -> WriteId | None:

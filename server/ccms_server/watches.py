@@ -5,8 +5,9 @@ its client takes them. What a slow client does not take in time is counted, and 
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Final, NamedTuple
 
@@ -19,8 +20,13 @@ from ccms_server.model import SeriesName
 from ccms_server.store.append import Placement
 from ccms_server.store.store import SeriesRow, Store
 
+logger = logging.getLogger(__name__)
+
 SAMPLES_KEPT_MAX: Final = 1 << 18
 """Samples that a watch keeps until they are taken, 20 bytes each."""
+
+PIECE_SAMPLES: Final = 32
+"""What samples that are stored together count for at least: that is what their arrays take beside them."""
 
 _NOT_WATCHED: Final = -1
 
@@ -102,14 +108,14 @@ class Watch:
             chosen = np.flatnonzero(known & (numbers != _NOT_WATCHED))
             if not len(chosen):
                 return 0
-            n_taken = min(len(chosen), SAMPLES_KEPT_MAX - self._n_kept)
+            n_taken = max(0, min(len(chosen), SAMPLES_KEPT_MAX - self._n_kept))
             n_missed = len(chosen) - n_taken
             self._missed += n_missed
             chosen = chosen[:n_taken]
             if n_taken:
                 times = placed.phases[chosen] + placed.slots[chosen] * intervals[chosen]
                 self._kept.append(WatchedSamples(numbers[chosen], times, placed.values[chosen]))
-                self._n_kept += n_taken
+                self._n_kept += max(n_taken, PIECE_SAMPLES)
         self._wake()
         return n_missed
 
@@ -184,16 +190,19 @@ class Watches:
         watches = self._watches
         if not watches:
             return
-        for placed in placements:
-            intervals = self._store.intervals_of(placed.series)
-            for watch in watches:
-                self.missed += watch.publish(placed, intervals)
+        placed = placements[0] if len(placements) == 1 else Placement.joined(placements)
+        intervals = self._store.intervals_of(placed.series)
+        for watch in watches:
+            self.missed += watch.publish(placed, intervals)
 
     def _on_registered(self, row: SeriesRow) -> None:
         for watch in self._watches:
-            watch.add(row.series, self._store.tables[row.metric_id].metric.name, row.path)
+            try:
+                watch.add(row.series, self._store.tables[row.metric_id].metric.name, row.path)
+            except Exception:  # others have to know of the series all the same
+                logger.exception("a series could not be shown to those who watch")
 
 
 def _wake(loop: asyncio.AbstractEventLoop, arrived: asyncio.Event) -> None:
-    if not loop.is_closed():
+    with suppress(RuntimeError):  # the loop was closed: nobody waits
         loop.call_soon_threadsafe(arrived.set)

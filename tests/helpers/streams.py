@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 from grpc import aio
 
@@ -31,7 +32,8 @@ class Stream:
         self.results = {}
         self.acknowledged = 0
 
-    async def open(self, stream_id="", first_sequence=1, **first):
+    async def open(self, stream_id=None, first_sequence=1, **first):
+        stream_id = str(uuid4()) if stream_id is None else stream_id
         opening = WriteStreamOpening(stream_id=stream_id, first_sequence=first_sequence)
         await self.call.write(WriteStreamRequest(opening=opening, **first))
         response = await self.call.read()

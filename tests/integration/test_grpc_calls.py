@@ -146,9 +146,9 @@ async def test_many_streams_of_writes_are_open_at_the_same_time(server):
     """More than there may be calls of other kinds."""
     async with AsyncExitStack() as stack:
         channel = await stack.enter_async_context(aio.insecure_channel(server.grpc_address))
-        opening = service_pb.WriteStreamRequest(opening={"first_sequence": 1})
         calls = []
-        for _ in range(OTHER_CALLS_MAX + 50):
+        for number in range(OTHER_CALLS_MAX + 50):
+            opening = service_pb.WriteStreamRequest(opening={"first_sequence": 1, "stream_id": str(number)})
             call = MetricStoreServiceStub(channel).WriteStream()
             stack.callback(call.cancel)
             await call.write(opening)

@@ -1,6 +1,7 @@
 """`WriteStream` over real sockets: numbered batches, acknowledged when they are stored, each stored once."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -109,16 +110,6 @@ async def test_a_sender_that_is_told_may_leave_out_what_is_stored(server):
     assert await held(server) == [1.0, 2.0]
 
 
-async def test_a_stream_without_a_name_is_not_remembered(server):
-    for value in (1.0, 2.0):
-        async with stream_to(server.grpc_address) as stream:
-            assert (
-                await stream.open("", sequence=1, **lines(b"load,hostname=n1 value=%f %d\n" % (value, START)))
-            ) is not None
-            assert not (await stream.until(1)).already_stored
-    assert await held(server) == [2.0]
-
-
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
@@ -134,6 +125,8 @@ async def test_a_stream_without_a_name_is_not_remembered(server):
         (WriteStreamRequest(sequence=2, **samples([0] * 3, [START], [1.0] * 2)), "series_numbers: has 3 entries for 2"),
         (WriteStreamRequest(sequence=2, **samples([], [], [], new=[(0, "n2")])), "0 stands for a series already"),
         (WriteStreamRequest(sequence=2, **samples([], [], [], new=[(NUMBER_LIMIT, "n2")])), "4,194,304 is not below"),
+        (WriteStreamRequest(sequence=2, **samples([], [], [], new=[(NUMBER_LIMIT - 1, "n2")])), "leaves out too many"),
+        (WriteStreamRequest(sequence=2, **lines(b"", "c" * 256)), "default_cluster: is longer than 255"),
         (WriteStreamRequest(sequence=2, **columns(SampleColumn(metric="load"))), r"columns[0].times: is required"),
         (WriteStreamRequest(sequence=2, **lines(bytes(BATCH_BYTES_MAX))), "bytes in one batch: 4,194,"),
     ],
@@ -152,6 +145,7 @@ async def test_a_message_that_breaks_a_rule_ends_the_call_and_costs_no_batch_bef
     [
         (WriteStreamRequest(sequence=1, **lines(b"")), "opening: is required"),
         (WriteStreamRequest(opening={}), "opening.first_sequence: must be at least 1"),
+        (WriteStreamRequest(opening={"first_sequence": 1}), "opening.stream_id: is required"),
         (
             WriteStreamRequest(opening={"first_sequence": 1, "stream_id": "ü" * 33}),
             "opening.stream_id: is longer than 64",
@@ -223,10 +217,10 @@ async def test_a_writer_that_stands_still_holds_senders_back(server, monkeypatch
                 await stream.send(number, **samples([0], [START + 60 * (number - 1)], [float(number - 1)]))
 
         sending = asyncio.create_task(send_all())
-        await eventually(lambda: len(admitted) > UNACKNOWLEDGED_BATCHES_MAX, "the window is full")
+        await eventually(lambda: len(admitted) >= UNACKNOWLEDGED_BATCHES_MAX, "the window is full")
         for _ in range(20):
             await server.grpc.write_lines(b"")  # others are served meanwhile
-        assert len(admitted) <= UNACKNOWLEDGED_BATCHES_MAX + 2  # one is waited for, one waits to be queued
+        assert len(admitted) == UNACKNOWLEDGED_BATCHES_MAX
         go_on.set()
         await stream.until(sent)
         await sending
@@ -254,6 +248,29 @@ async def test_a_server_that_stops_acknowledges_what_is_stored_and_says_so():
         assert (code, details) == (StatusCode.UNAVAILABLE, "server is stopping; try again in 1 s")
         await server.task
         assert asyncio.get_running_loop().time() - begin < 4  # not the grace that calls have to finish
+
+
+async def test_a_server_that_stops_ends_a_call_whose_client_has_finished(monkeypatch):
+    """More is read than may be unacknowledged, and nothing more is to come."""
+    async with server_inside(metrics=METRICS) as server, stream_to(server.grpc_address) as stream:
+        keeper, go_on = server.service._writer._keeper, threading.Event()
+        original = keeper.put
+
+        def put(placements, writes=()):
+            assert go_on.wait(30)
+            original(placements, writes)
+
+        monkeypatch.setattr(keeper, "put", put)
+        await stream.open("s")
+        for number in range(1, UNACKNOWLEDGED_BATCHES_MAX + 2):
+            await stream.send(number, **samples([0], [START], [1.0], new=[(0, "n1")] if number == 1 else ()))
+        await stream.call.done_writing()
+        await eventually(lambda: server.service._writer.queued_bytes > 0, "batches wait")
+        server.service.drain()
+        go_on.set()
+        code, _ = await stream.end()
+        assert code in (StatusCode.OK, StatusCode.UNAVAILABLE)
+        assert stream.acknowledged == server.service.counters.stored > 0
 
 
 async def test_a_client_that_goes_away_leaves_nothing_behind(server, caplog):

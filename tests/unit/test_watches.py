@@ -80,6 +80,7 @@ async def test_a_client_is_woken_when_there_is_something_for_it(store, watches):
 
 async def test_what_a_slow_client_does_not_take_is_counted(store, watches, monkeypatch):
     monkeypatch.setattr(module, "SAMPLES_KEPT_MAX", 3)
+    monkeypatch.setattr(module, "PIECE_SAMPLES", 1)
     with (
         watches.opened(SeriesMatcher.compile(), 10, asyncio.Event()) as slow,
         watches.opened(SeriesMatcher.compile(), 10, asyncio.Event()) as fast,

@@ -234,10 +234,9 @@ class WriteStreamOpening(_message.Message):
     STREAM_ID_FIELD_NUMBER: _builtins.int
     FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
     stream_id: _builtins.str
-    """Optional. What the stream is called in this call and those that carry it on: any text of at most 64 bytes that no
-    other stream has, a UUID for example. The server remembers the last batch of the 65,536 streams that were written
-    to last, with `checkpoints.directory` also through a restart. Empty: batches that are sent again are stored again,
-    which leads to the same samples unless others have replaced them meanwhile.
+    """Required. What the stream is called in this call and those that carry it on: any text of at most 64 bytes that no
+    other stream has, a UUID for example. The server remembers the last batch of the 65,536 streams that were opened or
+    written to last, with `checkpoints.directory` also through a restart.
     """
     first_sequence: _builtins.int
     """Required. Number of the first batch that the client has no acknowledgement for, from 1."""

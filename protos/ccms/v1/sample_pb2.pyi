@@ -274,7 +274,7 @@ class SeriesDefinition(_message.Message):
     METRIC_FIELD_NUMBER: _builtins.int
     SELECTOR_FIELD_NUMBER: _builtins.int
     number: _builtins.int
-    """The number, below 4,194,304; numbers that count up from 0 take the least memory."""
+    """The number, below 4,194,304, and at most 65,536 larger than twice as many as were defined before: count up from 0."""
     metric: _builtins.str
     """Required. Name of a configured metric."""
     @_builtins.property

@@ -19,7 +19,7 @@ from ccms_server.durability.block import Block, DamagedFileError
 from ccms_server.durability.catalogue import Catalogue
 from ccms_server.durability.damage import Damage, DamageLog
 from ccms_server.durability.directory import StoreDirectory
-from ccms_server.durability.known_writes import KnownWrites, decode_identified
+from ccms_server.durability.known_writes import KnownWrite, KnownWrites, decode_identified
 from ccms_server.durability.records import Record
 from ccms_server.durability.sample_codec import (
     DROPPED,
@@ -121,7 +121,7 @@ class Recovery:
         is_whole = self._catalogue.is_whole and self._n_series == self._store.n_series
         if not is_whole:
             self._store.reserve(Reserved(self._n_series, 0))
-        self._store.on_registered.append(self._catalogue.add)
+        self._store.on_registered.insert(0, self._catalogue.add)  # first: what it does not know is lost at a restart
         self._store.set_series_columns(state.columns)
         self.known_writes.note(state.writes)
         self._phases_known = state.number if "phase" in state.columns else 0
@@ -207,9 +207,9 @@ class Recovery:
         self._store.log_number = record.number - 1
         if record.kind in (SAMPLES, IDENTIFIED_SAMPLES):
             samples = record.payload
+            writes: list[KnownWrite] = []
             if record.kind == IDENTIFIED_SAMPLES:
                 writes, samples = decode_identified(samples)
-                self.known_writes.note(writes)
             placed = Placement(*decode(samples))
             known = self._store.is_known(placed.series)
             if not known.all():
@@ -223,6 +223,7 @@ class Recovery:
                 placed = placed.some(~covered)
             # What the state knows already would set phases back to those of long ago.
             self._store.put(placed, takes_phases=record.number > self._phases_known)
+            self.known_writes.note(writes)
         elif record.kind == FLOORS:
             series, slots = decode_floors(record.payload)
             known = self._store.is_known(series)

@@ -29,7 +29,7 @@ class LineBatch:
     @property
     def size(self) -> int:
         """Bytes it takes while it waits."""
-        return len(self.payload) + OVERHEAD_BYTES
+        return len(self.payload) + len(self.default_cluster) + OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,9 @@ class ColumnBatch:
     @property
     def size(self) -> int:
         """Bytes it takes while it waits."""
-        return sum(SAMPLE_BYTES * column.n_samples + OVERHEAD_BYTES for column in self.columns)
+        return sum(
+            SAMPLE_BYTES * column.n_samples + OVERHEAD_BYTES + sum(map(len, column.series)) for column in self.columns
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class NumberedBatch:
     @property
     def size(self) -> int:
         """Bytes it takes while it waits."""
-        return SAMPLE_BYTES * len(self.values) + OVERHEAD_BYTES * (1 + len(self.definitions))
+        names = sum(OVERHEAD_BYTES + sum(map(len, name)) for _, name in self.definitions)
+        return SAMPLE_BYTES * len(self.values) + OVERHEAD_BYTES + names
 
 
 Batch = LineBatch | ColumnBatch | NumberedBatch

@@ -12,8 +12,14 @@ from ccms_server.model import SeriesName
 NUMBER_LIMIT: Final = 1 << 22
 """Numbers are smaller."""
 
+NUMBERS_AHEAD_MAX: Final = 1 << 16
+"""A number may be so much larger than twice as many as are defined: memory is taken for all up to it."""
+
 RETRIED_MAX: Final = 4096
 """Series without a place that are looked up again whenever they are written to; others stay rejected."""
+
+NAME_CHARACTERS_MAX: Final = 1024
+"""Longer names are not looked up again."""
 
 _UNDEFINED: Final = -1
 _REJECTED: Final = -2
@@ -28,6 +34,7 @@ class NumberedSeries:
 
     def __init__(self) -> None:
         self._ids = np.full(64, _UNDEFINED, np.int32)
+        self._n_defined = 0
         self._rejected: dict[int, tuple[SeriesName, str]] = {}
 
     def define(self, number: int, name: SeriesName, lookup: Lookup) -> None:
@@ -38,6 +45,11 @@ class NumberedSeries:
         """
         if number >= NUMBER_LIMIT:
             raise InvalidRequestError("new_series.number", f"{number:,} is not below {NUMBER_LIMIT:,}")
+        if number > 2 * self._n_defined + NUMBERS_AHEAD_MAX:
+            raise InvalidRequestError(
+                "new_series.number", f"{number:,} leaves out too many numbers; count up from 0, in any order"
+            )
+        self._n_defined += 1
         if number >= len(self._ids):
             grown = np.full(min(NUMBER_LIMIT, 2 * max(number, 32)), _UNDEFINED, np.int32)
             grown[: len(self._ids)] = self._ids
@@ -84,7 +96,7 @@ class NumberedSeries:
             self._ids[number] = found
             return
         self._ids[number] = _REJECTED - found[0]
-        if len(self._rejected) < RETRIED_MAX:
+        if len(self._rejected) < RETRIED_MAX and sum(map(len, name)) < NAME_CHARACTERS_MAX:
             self._rejected[number] = name, found[1]
 
     def _undefined(self, number: int) -> InvalidRequestError:

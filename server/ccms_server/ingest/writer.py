@@ -506,12 +506,15 @@ class Writer:
         except Exception as error:
             logger.exception("%d batches could not be written", len(placements))
             failure = error
-        if failure is None:
-            self._watches.publish(placements)
-        else:
+        if failure is not None:
             for position in group.placements.keys() | group.writes.keys():
                 outcomes[position] = failure
         group.clear()
+        if failure is None and placements:
+            try:
+                self._watches.publish(placements)
+            except Exception:  # the samples are stored, whatever those who watch make of them
+                logger.exception("samples could not be shown to those who watch")
 
 
 class _Group:

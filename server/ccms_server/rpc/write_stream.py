@@ -6,6 +6,7 @@ them, in order. When a batch fails, the call ends with its status, after those b
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -82,13 +83,14 @@ async def write_stream(
             batch_bytes_max=reader.batch_bytes_max,
         )
     )
-    queue: _Queue = asyncio.Queue(UNACKNOWLEDGED_BATCHES_MAX)
+    queue: _Queue = asyncio.Queue()  # bounded by the window of the reader
     reading = asyncio.create_task(reader.read(first, requests, queue))
     draining = asyncio.create_task(service.draining.wait())
     draining.add_done_callback(lambda _: reading.cancel())
     try:
-        async for response in _acknowledgements(queue):
-            yield response
+        async with aclosing(_acknowledgements(queue, reader.window)) as responses:
+            async for response in responses:
+                yield response
     finally:
         reading.cancel()
         draining.cancel()
@@ -99,25 +101,32 @@ async def write_stream(
                 left.give_up()
 
 
-async def _acknowledgements(queue: _Queue) -> AsyncGenerator[WriteStreamResponse, None]:
+async def _acknowledgements(queue: _Queue, window: asyncio.Semaphore) -> AsyncGenerator[WriteStreamResponse, None]:
     """Answers for batches in order, as soon as they are done, and for several at once if they are."""
     following: _Queued | _End | None = await queue.get()
-    while not isinstance(following, _End):
-        response = WriteStreamResponse()
-        while isinstance(following, _Queued) and (not response.results or _is_stored(following)):
-            report = await following.report
-            response.acknowledged_sequence = following.sequence
-            response.results.append(
-                BatchResult(
-                    sequence=following.sequence, summary=write_summary(report), already_stored=report.already_stored
+    try:
+        while not isinstance(following, _End):
+            response = WriteStreamResponse()
+            while isinstance(following, _Queued) and (not response.results or _is_stored(following)):
+                report = await following.report
+                window.release()
+                response.acknowledged_sequence = following.sequence
+                response.results.append(
+                    BatchResult(
+                        sequence=following.sequence,
+                        summary=write_summary(report),
+                        already_stored=report.already_stored,
+                    )
                 )
-            )
-            following = None if queue.empty() else queue.get_nowait()
-        yield response
-        if following is None:
-            following = await queue.get()
-    if following.error is not None:
-        raise following.error
+                following = None if queue.empty() else queue.get_nowait()
+            yield response
+            if following is None:
+                following = await queue.get()
+        if following.error is not None:
+            raise following.error
+    finally:
+        if isinstance(following, _Queued):
+            following.give_up()
 
 
 def _is_stored(queued: _Queued) -> bool:
@@ -129,10 +138,12 @@ class _Reader:
 
     Attributes:
         batch_bytes_max: Size of a batch.
+        window: Places for batches that are not acknowledged.
     """
 
     def __init__(self, service: MetricService, name: str, first_sequence: int, last_sequence: int) -> None:
         self.batch_bytes_max = min(BATCH_BYTES_MAX, service.limits.request_bytes)
+        self.window = asyncio.Semaphore(UNACKNOWLEDGED_BATCHES_MAX)
         self._service = service
         self._name = name
         self._allowed = range(first_sequence, last_sequence + 2)  # numbers that the next batch may have
@@ -142,21 +153,21 @@ class _Reader:
         """Reads until the client has finished, something is wrong, or the server is about to stop."""
         try:
             if first.WhichOneof("batch") is not None:
-                await queue.put(await self._queued(first))
+                await self._queue_batch(first, queue)
             async for request in requests:
                 if request.HasField("opening"):
                     raise InvalidRequestError("opening", "belongs into the first message of a call only")
-                await queue.put(await self._queued(request))
+                await self._queue_batch(request, queue)
         except asyncio.CancelledError:
             if not self._service.draining.is_set():
                 raise
-            await queue.put(_End(NotReadyError("stopping")))
+            queue.put_nowait(_End(NotReadyError("stopping")))
         except Exception as error:  # is raised where the call is answered
-            await queue.put(_End(error))
+            queue.put_nowait(_End(error))
         else:
-            await queue.put(_End())
+            queue.put_nowait(_End())
 
-    async def _queued(self, request: WriteStreamRequest) -> _Queued:
+    async def _queue_batch(self, request: WriteStreamRequest, queue: _Queue) -> None:
         sequence = request.sequence
         if sequence not in self._allowed:
             expected = " to ".join(f"{number:,}" for number in sorted({self._allowed[0], self._allowed[-1]}))
@@ -167,7 +178,9 @@ class _Reader:
                 "bytes in one batch", request.ByteSize(), self.batch_bytes_max, "send smaller batches"
             )
         batch = await self._batch(request)
-        return _Queued(sequence, await self._service.write_to_stream(batch, self._name, sequence))
+        await self.window.acquire()
+        report = await self._service.write_to_stream(batch, self._name, sequence)
+        queue.put_nowait(_Queued(sequence, report))
 
     async def _batch(self, request: WriteStreamRequest) -> Batch:
         match request.WhichOneof("batch"):

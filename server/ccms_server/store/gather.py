@@ -113,6 +113,7 @@ class Gather:
             done = self._add_aggregates(table, number, hosts, spans, values) if hosts else ()
             start = number << WINDOW_BITS
             for each in in_bands:
+                self._cancellation.check()
                 left = each.without(done)
                 if left is not None:
                     rows = self._rows(table, number, left, lanes, max(begin - start, 0), min(end - start, WINDOW_SLOTS))

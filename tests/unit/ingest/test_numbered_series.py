@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from ccms_server.errors import InvalidRequestError, RejectReason
-from ccms_server.ingest.numbered_series import NUMBER_LIMIT, RETRIED_MAX, NumberedSeries, rejection_reason
+from ccms_server.ingest.numbered_series import (
+    NUMBER_LIMIT,
+    NUMBERS_AHEAD_MAX,
+    RETRIED_MAX,
+    NumberedSeries,
+    rejection_reason,
+)
 from ccms_server.model import SeriesName
 
 
@@ -40,7 +46,7 @@ def numbers(*values):
 
 
 def test_numbers_of_any_size_stand_for_series(known, series):
-    chosen = [5, 0, 1000, NUMBER_LIMIT - 1, 63, 64]
+    chosen = [5, 0, 1000, NUMBERS_AHEAD_MAX, 63, 64]
     for number in chosen:
         known.define(number, name(str(number)), series.look_up)
     assert known.resolve(numbers(*chosen, 5), series.look_up).tolist() == [0, 1, 2, 3, 4, 5, 0]
@@ -63,6 +69,13 @@ def test_a_number_stands_for_one_series_only(known, series):
 def test_a_number_that_is_too_large_is_refused(known, series, number):
     with pytest.raises(InvalidRequestError, match="is not below"):
         known.define(number, name(), series.look_up)
+
+
+def test_numbers_that_leave_out_too_many_are_refused(known, series):
+    known.define(NUMBERS_AHEAD_MAX, name(), series.look_up)
+    with pytest.raises(InvalidRequestError, match="leaves out too many numbers"):
+        known.define(NUMBERS_AHEAD_MAX + 3, name("n2"), series.look_up)
+    known.define(NUMBERS_AHEAD_MAX + 2, name("n2"), series.look_up)
 
 
 @pytest.mark.parametrize("number", [1, 64, 2**32 - 1])
