@@ -52,7 +52,9 @@ def bench(
                 f"`ccms free {CLUSTER} --before +1h` drops them",
             )
         chosen = metrics[metric] if metric else next(iter(metrics.values()))
-        names = [f"bench{number:03}" for number in range(hosts)]
+        # New ones each time: what was freed stays freed, and takes no samples of that age any more.
+        run = client.status().clock
+        names = [f"run{run}-{number:03}" for number in range(hosts)]
         typer.echo(f"metric {chosen.name}, {hosts * THREADS:,} series in {hosts:,} hosts of {CLUSTER}")
         end = client.status().clock // chosen.interval * chosen.interval
         start = end

@@ -1,5 +1,6 @@
 """How a command ends: its exit code, and the one line that says what went wrong."""
 
+import zlib
 from enum import IntEnum
 from typing import NoReturn
 
@@ -49,6 +50,8 @@ def failure(error: Exception, address: str) -> tuple[Exit, str] | None:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return Exit.USAGE, f"{where}{error.strerror or error}"
+    if isinstance(error, EOFError | zlib.error):
+        return Exit.USAGE, "the compressed input is cut off or damaged; of what came before, not all may be stored"
     if isinstance(error, ValueError):
         return Exit.USAGE, _one_line(str(error))
     if not isinstance(error, errors.ClientError):

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from ccms_cli.connecting import connected
-from ccms_cli.exits import Exit, say
+from ccms_cli.exits import Exit, fail, say
 from ccms_cli.formatting import show_bytes, show_duration
 from ccms_cli.output import Format, console, table
 from ccms_cli.parameters import Hosts, expanded, level_of, time_parameter
@@ -23,14 +23,18 @@ def health(
     cluster: Annotated[str, typer.Argument(help="Name of the cluster.")],
     hosts: Hosts = None,
     metrics: Annotated[
-        list[str] | None, typer.Option("--metric", "-m", help="Metric that should arrive; may be repeated.")
+        list[str] | None,
+        typer.Option("--metric", "-m", help="Metric that should arrive; all there are without."),
     ] = None,
     format: Annotated[Format, typer.Option(help="What to print.")] = Format.TABLE,  # noqa: A002
 ) -> None:
     """Tell which metrics of hosts arrive; exit code 1 if any host failed."""
     names = expanded(hosts, "--host")
     with connected(context) as client:
-        found = client.host_health(cluster, names, metrics or [])
+        wanted = metrics or [entry.name for entry in client.metrics(cluster)]
+        found = client.host_health(cluster, names, wanted)
+    if not found:
+        fail(Exit.WRONG, f"there are no hosts in {cluster!r}; `ccms ls` lists what there is")
     if format is Format.JSON:
         for host in found:
             typer.echo(

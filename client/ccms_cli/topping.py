@@ -74,6 +74,8 @@ def _look(client: Client, cluster: str, metric: MetricEntry, count: int) -> Tabl
             continue
         age = now - (series.start + known[-1] * series.interval)
         hosts.append(_Host(series.host, values[known[-1]], max(age, 0), values))
+    if not hosts and not n_silent:
+        fail(Exit.WRONG, f"there are no hosts in {cluster!r}; `ccms ls` lists what there is")
     hosts.sort(key=lambda host: (-host.latest, host.name))
     unit = f" [{metric.unit}]" if metric.unit else ""
     rows = table("#", "HOST", f"{metric.name}{unit}".upper(), "AGE", "RECENT", right=("#", "AGE"))

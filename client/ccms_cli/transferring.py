@@ -88,10 +88,11 @@ def export(
                 yield entry
 
         entries = counted(list_series(client, cluster, expanded(hosts, "--host"), metrics or ()))
-        _write_files(client, target, form, entries, first, last, written)
+        with _replacing(target, form) as path:
+            _write_files(client, path, form, entries, first, last, written)
+            if not n_samples:
+                fail(Exit.WRONG, "there are no samples in that selection; `ccms ls --series` lists what there is")
     say(f"{n_samples:,} samples of {cluster} are in {'stdout' if target == STDIN_OR_STDOUT else target}")
-    if not n_samples:
-        fail(Exit.WRONG, "there are none in that selection; `ccms ls --series` lists what there is")
 
 
 def import_(
@@ -189,6 +190,20 @@ def _format_of(path: Path) -> FileFormat:
     if path == STDIN_OR_STDOUT or path.name.removesuffix(".gz").endswith((".lp", ".line", ".txt")):
         return FileFormat.LP
     raise typer.BadParameter(f"the name {path} does not tell a format: say --format lp, parquet or legacy")
+
+
+@contextmanager
+def _replacing(target: Path, form: FileFormat) -> Iterator[Path]:
+    """A file beside the target that takes its place if all goes well, and is gone if it does not."""
+    if form is FileFormat.LEGACY or target == STDIN_OR_STDOUT or (target.exists() and not target.is_file()):
+        yield target
+        return
+    beside = target.with_name(f".part-{target.name}")
+    try:
+        yield beside
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import gzip
 import io
 import json
 import os
@@ -206,10 +207,35 @@ async def test_some_of_the_samples_can_be_exported(server):
     assert (await ccms(server, "export", "nowhere", "-")).code == 1
 
 
+@pytest.mark.parametrize("name", ["samples.lp", "samples.parquet"])
+async def test_an_export_that_fails_leaves_what_was_there(server, tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"precious")
+    assert (await ccms(server, "export", "alpha", str(path), "-m", "nope")).code == 1
+    assert (await ccms("127.0.0.1:1", "--timeout", "1", "export", "alpha", str(path))).code == 3
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {name: b"precious"}
+
+
+async def test_damaged_input_is_told(server, tmp_path):
+    path = tmp_path / "lines.gz"
+    path.write_bytes(gzip.compress(LINES.encode())[:-100])
+    ran = await ccms(server, "write", str(path))
+    assert (ran.code, "cut off or damaged" in ran.errors) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("health", "nope"), ("health", "nope", "-m", "load"), ("top", "load", "--cluster", "nope", "--once")]
+)
+async def test_a_cluster_that_is_not_there_is_no_success(server, arguments):
+    assert (await ccms(server, *arguments)).code == 1
+
+
 async def test_a_benchmark_asks_first_and_leaves_nothing(server):
     ran = await ccms(server, "bench", "--seconds", "0.2", "--hosts", "1")
     assert (ran.code, "--yes" in ran.errors) == (2, True)
     ran = await ccms(server, "bench", "--seconds", "0.2", "--hosts", "1", "--yes")
+    assert ran.code == 0, ran
+    ran = await ccms(server, "bench", "--seconds", "0.2", "--hosts", "1", "--yes")  # again: nothing stands in the way
     assert ran.code == 0, ran
     assert "samples/s" in ran.out
     assert [extent async for extent in server.grpc.dump(["ccms-bench"])] == []
