@@ -37,7 +37,11 @@ class Program(TyperGroup):
         except BrokenPipeError:  # who read the output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(Exit.PIPE_CLOSED) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(Exit.INTERRUPTED) from None
         except Exception as error:
+            if _comes_of_ctrl_c(error):
+                raise typer.Exit(Exit.INTERRUPTED) from None
             options = ctx.find_object(Options)
             found = failure(error, options.server if options else DEFAULT_SERVER)
             if found is None:
@@ -50,6 +54,12 @@ class Program(TyperGroup):
 app = typer.Typer(
     cls=Program, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
+
+
+def _comes_of_ctrl_c(error: BaseException) -> bool:
+    """Whether something went wrong only because Ctrl-C ended it."""
+    before = error.__cause__ or error.__context__
+    return before is not None and (isinstance(before, KeyboardInterrupt) or _comes_of_ctrl_c(before))
 
 
 def _show_version(wanted: bool) -> None:
