@@ -100,8 +100,7 @@ class SampleColumn(NamedTuple):
         return len(self.values) if self.timestamps is None else max(len(self.values), len(self.timestamps))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesQuery:
+class SeriesQuery(NamedTuple):
     """One metric, and the part of a host's tree to read it from."""
 
     metric: str

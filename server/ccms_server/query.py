@@ -6,7 +6,7 @@ anything is read; `answers` reads.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ PADDING_MAX: Final = 1 << 22
 """Values in front of the first sample of a series: eight years of minutes."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedSeries:
+class PlannedSeries(NamedTuple):
     """One series that will be answered."""
 
     query: SeriesQuery
@@ -56,8 +55,7 @@ class Plan:
     n_samples: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Selection:
+class _Selection(NamedTuple):
     """Levels of a host that are made into one series."""
 
     components: Sequence[str]

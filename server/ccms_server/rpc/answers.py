@@ -1,7 +1,8 @@
 """The answers of queries, as the bytes of their messages.
 
-They are put together here rather than by protobuf: values are copied once, from array to message, and all is done on
-the thread that reads, so that the event loop has only to send.
+They are put together here rather than by protobuf, most of it on the thread that reads: a message is a list of pieces,
+the values among them as they lie in the array. The pieces are joined when the message is sent, so that one message at a
+time has memory of its own.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,16 +10,18 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ccms.v1.metric_store_service_pb2 import QueryResponse, SeriesError, SeriesErrorReason, SeriesHeader, Statistics
+from ccms.v1.metric_store_service_pb2 import QueryResponse, SeriesErrorReason, SeriesHeader
 from ccms_server.model import SeriesAnswer
 from ccms_server.rpc.columns import field_head
 
 PART_VALUES_MAX: Final = 15_360
 """Values in one message, 120 KiB. From 128 KiB on the allocator maps fresh pages for each message: 25 times slower."""
-BUNDLE_BYTES_MAX: Final = 124 << 10
-"""Size of a message with several parts."""
-BATCH_BYTES: Final = 1 << 20
-"""Messages made before they are handed on."""
+BUNDLE_BYTES_MAX: Final = 384 << 10
+"""Size of a message with several parts. For a megabyte, 3 of these take gRPC 0.7 ms on the side of the server, 8 of
+124 KiB 1.1 ms, and 45 of 23 KiB 3.7 ms."""
+
+Pieces = list[bytes | memoryview]
+"""A message, in pieces."""
 
 
 class _Part(NamedTuple):
@@ -28,8 +31,8 @@ class _Part(NamedTuple):
     n_bytes: int
 
 
-def message_batches(chunks: Iterable[list[SeriesAnswer]], *, bundled: bool) -> Iterator[list[bytes]]:
-    """The messages of an answer, in batches of about `BATCH_BYTES` that do not reach across chunks.
+def answer_messages(chunks: Iterable[list[SeriesAnswer]], *, bundled: bool) -> Iterator[list[Pieces]]:
+    """The messages of each chunk of an answer.
 
     Args:
         chunks: The answer.
@@ -37,26 +40,17 @@ def message_batches(chunks: Iterable[list[SeriesAnswer]], *, bundled: bool) -> I
     """
     for answers in chunks:
         parts = (part for answer in answers for part in _parts(answer))
-        batch: list[bytes] = []
-        n_bytes = 0
-        for message in _messages(parts, BUNDLE_BYTES_MAX if bundled else 0):
-            batch.append(message)
-            n_bytes += len(message)
-            if n_bytes >= BATCH_BYTES:
-                yield batch
-                batch, n_bytes = [], 0
-        if batch:
-            yield batch
+        yield list(_messages(parts, BUNDLE_BYTES_MAX if bundled else 0))
 
 
-def _messages(parts: Iterable[_Part], bytes_max: int) -> Iterator[bytes]:
+def _messages(parts: Iterable[_Part], bytes_max: int) -> Iterator[Pieces]:
     """Makes messages of one or more parts, of at most so many bytes if they have several."""
-    pieces: list[bytes | memoryview] = []
+    pieces: Pieces = []
     n_bytes = 0
     for part in parts:
         head = field_head(QueryResponse.FOLLOWING_FIELD_NUMBER, part.n_bytes)
         if pieces and n_bytes + len(head) + part.n_bytes > bytes_max:
-            yield b"".join(pieces)
+            yield pieces
             pieces, n_bytes = [], 0
         if pieces:
             pieces.append(head)
@@ -64,19 +58,17 @@ def _messages(parts: Iterable[_Part], bytes_max: int) -> Iterator[bytes]:
         pieces += part.pieces
         n_bytes += part.n_bytes
     if pieces:
-        yield b"".join(pieces)
+        yield pieces
 
 
 def _parts(answer: SeriesAnswer) -> Iterator[_Part]:
     """The parts of one series: the first has the header, each a bounded number of values."""
     values = np.empty(0) if answer.values is None else np.ascontiguousarray(answer.values, dtype="<f8")
     for offset in range(0, max(values.size, 1), PART_VALUES_MAX):
-        part = QueryResponse(
-            query_index=answer.query_index,
-            series_index=answer.series_index,
-            header=_header(answer, values.size) if offset == 0 else None,
-            offset=offset,
-        ).SerializeToString()
+        message = QueryResponse(query_index=answer.query_index, series_index=answer.series_index, offset=offset)
+        if offset == 0:
+            _fill_header(message.header, answer, values.size)
+        part = message.SerializeToString()
         some = values[offset : offset + PART_VALUES_MAX]
         if some.size:
             head = field_head(QueryResponse.VALUES_FIELD_NUMBER, some.nbytes)
@@ -85,21 +77,19 @@ def _parts(answer: SeriesAnswer) -> Iterator[_Part]:
             yield _Part((part,), len(part))
 
 
-def _header(answer: SeriesAnswer, value_count: int) -> SeriesHeader:
-    error, found = answer.error, answer.statistics
-    return SeriesHeader(
-        metric=answer.metric,
-        host=answer.host,
-        component=answer.component,
-        subcomponent=answer.subcomponent,
-        start_seconds=answer.start,
-        end_seconds=answer.end,
-        interval_seconds=answer.interval,
-        value_count=value_count,
-        statistics=None
-        if found is None
-        else Statistics(min=found.min, avg=found.avg, max=found.max, count=found.count),
-        error=None
-        if error is None
-        else SeriesError(reason=SeriesErrorReason.ValueType(error.reason), message=error.message),
-    )
+def _fill_header(header: SeriesHeader, answer: SeriesAnswer, value_count: int) -> None:
+    """Sets field after field, which is twice as fast as making messages of keywords."""
+    header.metric = answer.metric
+    header.host = answer.host
+    header.component = answer.component
+    header.subcomponent = answer.subcomponent
+    header.start_seconds = answer.start
+    header.end_seconds = answer.end
+    header.interval_seconds = answer.interval
+    header.value_count = value_count
+    if answer.statistics is not None:
+        statistics, found = header.statistics, answer.statistics
+        statistics.min, statistics.avg, statistics.max, statistics.count = found.min, found.avg, found.max, found.count
+    if answer.error is not None:
+        header.error.reason = SeriesErrorReason.ValueType(answer.error.reason)
+        header.error.message = answer.error.message

@@ -7,7 +7,7 @@ from ccms.v1.metric_store_service_pb2 import SeriesQuery as SeriesQueryMessage
 from ccms_server.errors import LimitExceededError
 from ccms_server.model import QueryRequest, SeriesQuery
 
-INLINE_ITEMS_MAX: Final = 128
+INLINE_ITEMS_MAX: Final = 256
 """Queries, and ids of each, that are translated on the event loop, in about a millisecond."""
 
 
@@ -43,10 +43,18 @@ def _check_count(n_series: int, series_max: int) -> None:
 
 
 def _read_series_query(query: SeriesQueryMessage) -> SeriesQuery:
+    if not query.type:  # by far the most frequent ones
+        return SeriesQuery(
+            metric=query.metric,
+            host=query.host,
+            aggregate=query.aggregate,
+            resolution=query.resolution_seconds,
+            scale_by=query.scale_by,
+        )
     return SeriesQuery(
         metric=query.metric,
         host=query.host,
-        type=query.type or None,
+        type=query.type,
         type_ids=list(query.type_ids),
         subtype=query.subtype or None,
         subtype_ids=list(query.subtype_ids),

@@ -18,7 +18,7 @@ from ccms.v1.metric_store_service_pb2 import (
     WriteStreamResponse,
 )
 from ccms.v1.metric_store_service_pb2_grpc import MetricStoreServiceServicer
-from ccms_server.rpc.answers import message_batches
+from ccms_server.rpc.answers import answer_messages
 from ccms_server.rpc.errors import Context
 from ccms_server.rpc.query import is_small, read_query
 from ccms_server.rpc.watch import watch
@@ -77,8 +77,8 @@ class MetricStoreServicer(MetricStoreServiceServicer):
             asked = read_query(request, series_max)
         else:
             asked = await asyncio.to_thread(read_query, request, series_max)
-        encode = partial(message_batches, bundled=request.bundle_parts)
-        async with aclosing(self._service.encoded_query(asked, encode)) as batches:
-            async for batch in batches:
-                for message in batch:
-                    yield message
+        encode = partial(answer_messages, bundled=request.bundle_parts)
+        async with aclosing(self._service.encoded_query(asked, encode)) as chunks:
+            async for messages in chunks:
+                for pieces in messages:
+                    yield b"".join(pieces)

@@ -28,7 +28,7 @@ from ccms_server.store.rows import (
 from ccms_server.store.sealed_tile import SealedTile
 from ccms_server.store.series import SeriesArrays
 from ccms_server.store.span import Span
-from ccms_server.store.table import AggregateRow, MetricTable, OpenTile, Window, fingerprint
+from ccms_server.store.table import AGGREGATED_MEMBERS_MIN, MetricTable, OpenTile, fingerprint
 from ccms_server.store.tile_pool import TilePool
 from ccms_server.store.tree import Level
 
@@ -80,7 +80,7 @@ class _HostSpan(NamedTuple):
 
 
 class Gather:
-    """Adds the samples of spans to zeros.
+    """Adds up the samples of spans.
 
     What it does between two looks at the cancellation is bounded: one window of the spans given.
     """
@@ -92,12 +92,12 @@ class Gather:
         self._cancellation = cancellation
 
     def add(self, table: MetricTable, placed: Sequence[Placed], values: NDArray[np.float64]) -> None:
-        """Adds the samples of spans, member after member; those of a lone member are copied.
+        """Adds up the samples of spans, member after member; those of a lone member are copied.
 
         Args:
             table: The metric.
             placed: The spans, none of them empty.
-            values: float64 array that holds the values of all of them, 0 so far.
+            values: float64 array; the values of all of them are written there.
 
         Raises:
             CancelledReadError: Nobody waits for them.
@@ -145,15 +145,18 @@ class Gather:
         window = table.windows.get(number)
         if window is None:
             return ()
+        # In this order: maintenance stores new aggregates first, and calls them fresh afterwards.
+        fresh = [each for each in hosts if window.stale.isdisjoint(each.bands)] if window.stale else hosts
         found: dict[SealedTile, list[tuple[int, int]]] = {}
-        for each in hosts:
-            stored = _stored_aggregate(table, window, each)
-            if stored is not None:
+        done = set()
+        for each, stored in zip(fresh, table.aggregates_of(window, [each.host for each in fresh]), strict=True):
+            if stored is not None and stored.members == each.members:
                 found.setdefault(stored.tile, []).append((each.number, stored.row))
+                done.add(each.number)
         for tile, pairs in found.items():
             runs, lanes, pages = _runs_of_rows(tuple(pairs))
             add_rows(*self._pages.open(tile, pages), number, runs, lanes, spans, values)
-        return {span for pairs in found.values() for span, _ in pairs}
+        return done
 
     def _rows(
         self, table: MetricTable, number: int, wanted: _BandRuns, lanes: NDArray[np.uint8], begin: int, end: int
@@ -172,11 +175,11 @@ class Gather:
 
 
 def _host_spans(placed: Sequence[Placed], in_bands: Sequence[_BandRuns]) -> list[_HostSpan]:
-    """The spans that are aggregates of hosts."""
+    """The spans that are aggregates of hosts, and large enough to be stored."""
     hosts = [
         _HostSpan(number, each.host, set(), fingerprint(each.span.members))
         for number, each in enumerate(placed)
-        if each.host is not None and len(each.span.members) > 1
+        if each.host is not None and len(each.span.members) >= AGGREGATED_MEMBERS_MIN
     ]
     bands = {each.number: each.bands for each in hosts}
     for each in in_bands:
@@ -190,15 +193,6 @@ def _windows(first_slots: Sequence[int], ends: Sequence[int]) -> list[int]:
     """Windows that hold slots of spans; those between spans that lie far apart are left out."""
     ranges = {(first >> WINDOW_BITS, (end - 1) >> WINDOW_BITS) for first, end in zip(first_slots, ends, strict=True)}
     return sorted(set(chain.from_iterable(range(first, last + 1) for first, last in ranges)))
-
-
-def _stored_aggregate(table: MetricTable, window: Window, span: _HostSpan) -> AggregateRow | None:
-    """The sum of a host's members over a sealed window: if it was stored and holds."""
-    # In this order: maintenance stores new aggregates first, and calls them fresh afterwards.
-    if not window.stale.isdisjoint(span.bands):
-        return None
-    stored = table.aggregate(window, span.host)
-    return stored if stored is not None and stored.members == span.members else None
 
 
 @lru_cache(maxsize=1024)

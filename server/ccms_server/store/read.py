@@ -1,8 +1,8 @@
 """Reading: which slots a range covers, and the samples in them, of one series or of several made into one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,7 @@ from ccms_server.store.tile_pool import TilePool
 from ccms_server.store.tree import Level, SeriesIds
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where the samples of an answer come from."""
 
     table: MetricTable
@@ -70,10 +69,12 @@ class Reader:
         """
         members, slots = np.empty(len(group), np.int32), np.empty(len(group), np.int64)
         interval = table.metric.interval
-        begin, n_slots, n_members = span_in_one_phase(self._series.columns, group, start, end, interval, members, slots)
+        begin, n_slots, n_members, is_aligned = span_in_one_phase(
+            self._series.columns, group, start, end, interval, members, slots
+        )
         if n_members < 0:
             return self._span_across_phases(table, group, start, end)
-        return Span(begin, n_slots, members[:n_members], slots[:n_members])
+        return Span(begin, n_slots, members[:n_members], slots[:n_members], is_aligned)
 
     def _span_across_phases(self, table: MetricTable, group: SeriesIds, start: int, end: int) -> Span:
         """What `span` returns, for a group in which windows of a series differ in their phase."""
@@ -96,7 +97,7 @@ class Reader:
         begin = max(start, int(first_times[taking_part].max()))
         slots = (begin - self._phases_at(table, members, begin) + half) // interval
         n_slots = min(-((begin - end) // interval), int((last_slots - slots).min()) + 1)
-        return Span(begin, max(0, n_slots), members, slots)
+        return Span(begin, max(0, n_slots), members, slots, bool((slots == slots[0]).all()))
 
     def values(self, table: MetricTable, span: Span, host: Level | None) -> NDArray[np.float64]:
         """The samples of a single span, see `read`."""
@@ -117,7 +118,7 @@ class Reader:
             CancelledReadError: Nobody waits for them.
         """
         edges = [0, *accumulate(source.span.n_slots for source in sources)]
-        together = np.zeros(edges[-1])
+        together = np.empty(edges[-1])
         values = [together[begin:end] for begin, end in pairwise(edges)]
         aligned: dict[MetricTable, list[Placed]] = {}
         for source, begin, each in zip(sources, edges, values, strict=False):
@@ -167,7 +168,7 @@ class Reader:
         if not (shared == shared[0]).all():
             return None
         whole = Span(0, WINDOW_SLOTS, members, np.full(len(members), window << WINDOW_BITS))
-        total = np.zeros(WINDOW_SLOTS)
+        total = np.empty(WINDOW_SLOTS)
         self._gather.add(table, [Placed(whole, None, 0)], total)
         return total, int(shared[0]), members
 
@@ -177,6 +178,7 @@ class Reader:
 
     def _add_shifted(self, table: MetricTable, span: Span, values: NDArray[np.float64]) -> None:
         """Adds up series whose slot numbers differ for the same time: collectors that started out of step."""
+        values.fill(0)
         for position in range(len(span.members)):
             here = slice(position, position + 1)
             values += self.values(

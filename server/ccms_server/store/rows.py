@@ -73,7 +73,7 @@ def add_rows(
     spans: Table,
     values: NDArray[np.float64],
 ) -> None:
-    """Adds the rows of a tile to the values of spans, run after run, member after member.
+    """Adds the rows of a tile to the values of spans, run after run, member after member; the first one is put there.
 
     Args:
         rows: float64 array of shape (n_rows, WINDOW_SLOTS), NaN where no sample is.
@@ -98,6 +98,9 @@ def add_rows(
                 values[to : to + n_slots] = np.nan
             elif run[IS_COPIED]:
                 values[to : to + n_slots] = rows[row, begin : begin + n_slots]
+            elif run[RANK] == 0 and member == run[FIRST]:
+                for slot in range(n_slots):
+                    values[to + slot] = 0.0 + rows[row, begin + slot]  # -0.0 becomes 0.0, as in any sum
             else:
                 for slot in range(n_slots):
                     values[to + slot] += rows[row, begin + slot]

@@ -1,7 +1,7 @@
 """One metric's table: its bands of rows, its windows of slots, and the tiles where they cross."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -113,15 +113,15 @@ class MetricTable:
         found = self.windows.get(window)
         return None if found is None else found.tile(band)
 
-    def aggregate(self, window: Window, host: Level) -> AggregateRow | None:
-        """The aggregate of a host over a window; None when none was stored."""
+    def aggregates_of(self, window: Window, hosts: Sequence[Level]) -> list[AggregateRow | None]:
+        """The aggregates of some hosts over a window; None where none was stored."""
         aggregates = window.aggregates  # read once: the writer may replace it
         if aggregates is not None:
-            return aggregates.get(host)
-        number = self.hosts.get(host)
-        if number is None or window.stored is None:
-            return None
-        return window.stored.aggregates(self.metric_id).get(number)
+            return [aggregates.get(host) for host in hosts]
+        if window.stored is None:
+            return [None] * len(hosts)
+        stored, numbers = window.stored.aggregates(self.metric_id), self.hosts
+        return [stored.get(numbers[host]) if host in numbers else None for host in hosts]
 
     def aggregates(self, window: Window) -> dict[Level, AggregateRow]:
         """The aggregates of all hosts over a window, in a dict of its own."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ccms.v1.metric_store_service_pb2 import QueryResponse
 from ccms_server.model import SeriesAnswer, SeriesError, SeriesErrorReason, Statistics
-from ccms_server.rpc.answers import BATCH_BYTES, BUNDLE_BYTES_MAX, PART_VALUES_MAX, message_batches
+from ccms_server.rpc.answers import BUNDLE_BYTES_MAX, PART_VALUES_MAX, answer_messages
 
 values_of_series = st.lists(st.floats(), max_size=40)
 
@@ -17,10 +17,14 @@ def answer(number, values, **settings):
     return SeriesAnswer(query_index=number, series_index=1, metric="m", host="h", values=values, **settings)
 
 
-def parts(batches):
+def messages(chunks, *, bundled):
+    return [b"".join(pieces) for each in answer_messages(chunks, bundled=bundled) for pieces in each]
+
+
+def parts(chunks, *, bundled):
     """The parts in all messages, in order."""
-    messages = [QueryResponse.FromString(message) for batch in batches for message in batch]
-    return [part for message in messages for part in (message, *message.following)]
+    found = [QueryResponse.FromString(message) for message in messages(chunks, bundled=bundled)]
+    return [part for message in found for part in (message, *message.following)]
 
 
 @pytest.mark.parametrize("bundled", [False, True])
@@ -28,7 +32,7 @@ def parts(batches):
 def test_protobuf_finds_the_series_in_order(bundled, chunks):
     numbers = iter(range(100))
     answers = [[answer(next(numbers), values) for values in chunk] for chunk in chunks]
-    found = parts(message_batches(answers, bundled=bundled))
+    found = parts(answers, bundled=bundled)
     assert [part.query_index for part in found] == [each.query_index for chunk in answers for each in chunk]
     for part, values in zip(found, [values for chunk in chunks for values in chunk], strict=True):
         assert part.header.value_count == len(values)
@@ -36,12 +40,8 @@ def test_protobuf_finds_the_series_in_order(bundled, chunks):
 
 
 def test_header_statistics_and_errors_are_in_the_first_part():
-    [part] = parts(
-        message_batches(
-            [[answer(3, None, component="c", start=60, end=180, interval=60, statistics=Statistics(1, 2, 3, 4))]],
-            bundled=False,
-        )
-    )
+    found = answer(3, None, component="c", start=60, end=180, interval=60, statistics=Statistics(1, 2, 3, 4))
+    [part] = parts([[found]], bundled=False)
     header = part.header
     assert (part.query_index, part.series_index, header.metric, header.host, header.component) == (3, 1, "m", "h", "c")
     assert (header.start_seconds, header.end_seconds, header.interval_seconds, header.value_count) == (60, 180, 60, 0)
@@ -52,15 +52,17 @@ def test_header_statistics_and_errors_are_in_the_first_part():
         4,
     )
     assert not header.HasField("error")
+    [part] = parts([[answer(0, None, statistics=Statistics(0, 0, 0, 0))]], bundled=False)
+    assert part.header.HasField("statistics")
     error = SeriesError(SeriesErrorReason.NOT_FOUND, "there is none")
-    [part] = parts(message_batches([[answer(0, None, error=error)]], bundled=True))
+    [part] = parts([[answer(0, None, error=error)]], bundled=True)
     assert (part.header.error.reason, part.header.error.message) == (SeriesErrorReason.NOT_FOUND, "there is none")
 
 
 @pytest.mark.parametrize("bundled", [False, True])
 def test_a_long_series_is_cut_into_parts(bundled):
     values = np.arange(2.0 * PART_VALUES_MAX + 1)
-    found = parts(message_batches([[answer(0, values)]], bundled=bundled))
+    found = parts([[answer(0, values)]], bundled=bundled)
     assert [(part.offset, len(part.values)) for part in found] == [
         (0, PART_VALUES_MAX),
         (PART_VALUES_MAX, PART_VALUES_MAX),
@@ -71,22 +73,12 @@ def test_a_long_series_is_cut_into_parts(bundled):
 
 
 def test_short_series_share_a_message_and_no_message_is_too_large():
-    answers = [answer(number, np.ones(3000)) for number in range(200)]
-    batches = list(message_batches([answers], bundled=True))
-    messages = [message for batch in batches for message in batch]
-    assert len(messages) == 40
-    assert max(map(len, messages)) <= BUNDLE_BYTES_MAX
-    assert max(sum(map(len, batch)) for batch in batches) <= BATCH_BYTES + BUNDLE_BYTES_MAX
+    found = messages([[answer(number, np.ones(3000)) for number in range(200)]], bundled=True)
+    per_message = BUNDLE_BYTES_MAX // 24_100
+    assert len(found) == -(-200 // per_message)
+    assert max(map(len, found)) <= BUNDLE_BYTES_MAX
 
 
 def test_each_part_is_a_message_of_its_own_for_those_who_do_not_ask_for_bundles():
-    answers = [answer(number, [1.0]) for number in range(20)]
-    messages = [message for batch in message_batches([answers], bundled=False) for message in batch]
-    assert [len(QueryResponse.FromString(message).following) for message in messages] == [0] * 20
-
-
-def test_messages_keep_nothing_of_the_array():
-    values = np.zeros(4)
-    [[message]] = message_batches([[answer(0, values)]], bundled=False)
-    values[:] = 1.0
-    assert list(QueryResponse.FromString(message).values) == [0.0] * 4
+    found = messages([[answer(number, [1.0]) for number in range(20)]], bundled=False)
+    assert [len(QueryResponse.FromString(message).following) for message in found] == [0] * 20
