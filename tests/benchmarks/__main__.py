@@ -159,25 +159,32 @@ async def measure_writes(scale: Scale) -> list[Figure]:
 async def measure_long_series(scale: Scale) -> list[Figure]:
     """Two days of samples: sealing on the way, then queries."""
     figures = []
-    async with bench_server() as (port, pid):
-        idle, beside = load.rss_megabytes(pid), calibration.line_rate()
-        done = await asyncio.to_thread(load.over_http, port, pid, hosts=scale.long_hosts, steps=scale.long_steps)
-        rate = done.lines_per_cpu_second
-        figures.append(Figure("HTTP, including sealing", rate, "M lines/CPU-s", calibration=beside))
-        per_sample = (load.rss_megabytes(pid) - idle) * 2**20 / done.lines
-        figures.append(Figure("RSS over idle, per sample", per_sample, "B"))
-        values_rate = calibration.json_rate()
-        figures.append(Figure("calibration: json.dumps", values_rate, "M values/s"))
-        times = await asyncio.to_thread(
-            queries.time_queries,
-            port,
-            pid,
-            hosts=scale.long_hosts,
-            steps=scale.long_steps,
-            seconds=scale.query_seconds,
-        )
-        figures += [Figure(f"REST query {each.name}, median", each.median_ms, "ms") for each in times]
-        figures += [Figure(f"REST query {each.name}, server", each.cpu_ms, "CPU-ms") for each in times]
+    with tempfile.TemporaryDirectory() as directory:
+        async with server_process(Path(directory), metrics=metrics()) as server:
+            port, pid = urlsplit(server.rest.base_url).port or 0, server.process.pid
+            idle, beside = load.rss_megabytes(pid), calibration.line_rate()
+            done = await asyncio.to_thread(load.over_http, port, pid, hosts=scale.long_hosts, steps=scale.long_steps)
+            rate = done.lines_per_cpu_second
+            figures.append(Figure("HTTP, including sealing", rate, "M lines/CPU-s", calibration=beside))
+            per_sample = (load.rss_megabytes(pid) - idle) * 2**20 / done.lines
+            figures.append(Figure("RSS over idle, per sample", per_sample, "B"))
+            values_rate = calibration.json_rate()
+            figures.append(Figure("calibration: json.dumps", values_rate, "M values/s"))
+            times = await asyncio.to_thread(
+                queries.time_queries,
+                port,
+                server.grpc_address,
+                pid,
+                hosts=scale.long_hosts,
+                steps=scale.long_steps,
+                seconds=scale.query_seconds,
+            )
+    figures += [Figure(f"{each.protocol} query {each.name}, median", each.median_ms, "ms") for each in times]
+    figures += [Figure(f"{each.protocol} query {each.name}, server", each.cpu_ms, "CPU-ms") for each in times]
+    of_job = {each.protocol: each.median_ms for each in times if each.name == "job_16x10"}
+    figures.append(
+        Figure("gRPC query job_16x10, median", of_job["gRPC"] / of_job["REST"], "x that of REST", at_most=0.5)
+    )
     return figures
 
 
