@@ -6,6 +6,7 @@ import pytest
 from ccms_server.errors import LimitExceededError
 from ccms_server.model import QueryRequest, SeriesErrorReason, SeriesQuery
 from ccms_server.query import answers, plan
+from ccms_server.store.cancellation import Cancellation, CancelledReadError
 from ccms_server.store.metric import Aggregation, Metric
 from ccms_server.store.store import Store
 from ccms_server.store.tile_pool import TILE_BYTES
@@ -145,3 +146,10 @@ def test_chunks_stay_small_when_they_are_mostly_padding(store):
     planned = plan(store, reader, request, points_max=10_000, series_max=100)
     chunks = list(answers(reader, planned, chunk_points=1000, chunk_series=100))
     assert [len(chunk) for chunk in chunks] == [2, 2, 2, 2, 1]
+
+
+def test_planning_ends_when_nobody_waits(store):
+    cancellation, request = Cancellation(), QueryRequest(cluster="c", start=START, end=START + 60, queries=[query()])
+    cancellation.is_set = True
+    with pytest.raises(CancelledReadError):
+        plan(store, store.reader(cancellation), request, points_max=100, series_max=100)
