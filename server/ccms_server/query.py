@@ -6,6 +6,7 @@ anything is read; `answers` reads.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,7 +18,11 @@ from ccms_server.store.downsample import downsample
 from ccms_server.store.read import Reader, Source
 from ccms_server.store.statistics import statistics
 from ccms_server.store.store import Store
-from ccms_server.store.tree import SeriesIds
+from ccms_server.store.table import MetricTable
+from ccms_server.store.tree import Level, SeriesIds
+
+PLANNED_AT_ONCE: Final = 512
+"""Series whose spans are found in one go."""
 
 PADDING_MAX: Final = 1 << 22
 """Values in front of the first sample of a series: eight years of minutes."""
@@ -64,6 +69,25 @@ class _Selection(NamedTuple):
     """Names below each component; empty for the components themselves."""
 
 
+class _Group(NamedTuple):
+    """The series that make up one that was named."""
+
+    table: MetricTable
+    group: SeriesIds
+    host: Level | None
+    """The host, if its whole subtree is aggregated."""
+
+
+class _NamedSeries(NamedTuple):
+    """A series that a query names, and what was found of it."""
+
+    query: SeriesQuery
+    query_index: int
+    series_index: int
+    selection: _Selection
+    found: _Group | SeriesError
+
+
 def plan(store: Store, reader: Reader, request: QueryRequest, *, points_max: int, series_max: int) -> Plan:
     """Finds the series a request names, and how many values they have.
 
@@ -79,36 +103,50 @@ def plan(store: Store, reader: Reader, request: QueryRequest, *, points_max: int
     planned.added_queries = [
         SeriesQuery(metric=metric, host=host) for host in hosts for metric in request.for_all_hosts
     ]
-    for query_index, query in enumerate([*request.queries, *planned.added_queries]):
-        for series_index, selection in enumerate(_selections(query)):
-            reader.cancellation.check()
-            source = _find(store, reader, request, query, selection)
-            n_points = 0
-            if isinstance(source, Source):
-                n_points = source.span.n_slots
-                planned.n_samples += source.span.n_slots * len(source.span.members)
-                if request.with_padding and request.with_values:
-                    padding = _padding(source.span.start, request.start, source.table.metric.interval)
-                    if padding > PADDING_MAX:
-                        remedy = "start later, or ask without padding"
-                        raise LimitExceededError("values before the first sample", padding, PADDING_MAX, remedy)
-                    n_points += padding
-                planned.n_points += n_points
-                if planned.n_points > points_max:
-                    remedy = "ask for a shorter range or fewer series"
-                    raise LimitExceededError("values in one query", planned.n_points, points_max, remedy)
-            planned.series.append(
-                PlannedSeries(
-                    query,
-                    query_index,
-                    series_index,
-                    selection.components[0] if selection.components else "",
-                    selection.subcomponents[0] if selection.subcomponents else "",
-                    source,
-                    n_points,
-                )
-            )
+    named = _named_series(store, request, [*request.queries, *planned.added_queries])
+    while some := list(islice(named, PLANNED_AT_ONCE)):
+        reader.cancellation.check()
+        groups = [(each.found.table, each.found.group) for each in some if isinstance(each.found, _Group)]
+        spans = iter(reader.spans(groups, request.start, request.end))
+        for each in some:
+            found = each.found
+            source = Source(found.table, next(spans), found.host) if isinstance(found, _Group) else found
+            _add(planned, each, source, points_max)
     return planned
+
+
+def _add(planned: Plan, named: _NamedSeries, source: Source | SeriesError, points_max: int) -> None:
+    """Adds a series to what will be answered.
+
+    Raises:
+        LimitExceededError: The answer would have more values than allowed.
+    """
+    request, n_points = planned.request, 0
+    if isinstance(source, Source):
+        n_points = source.span.n_slots
+        planned.n_samples += source.span.n_slots * len(source.span.members)
+        if request.with_padding and request.with_values:
+            padding = _padding(source.span.start, request.start, source.table.metric.interval)
+            if padding > PADDING_MAX:
+                remedy = "start later, or ask without padding"
+                raise LimitExceededError("values before the first sample", padding, PADDING_MAX, remedy)
+            n_points += padding
+        planned.n_points += n_points
+        if planned.n_points > points_max:
+            remedy = "ask for a shorter range or fewer series"
+            raise LimitExceededError("values in one query", planned.n_points, points_max, remedy)
+    components, subcomponents = named.selection
+    planned.series.append(
+        PlannedSeries(
+            named.query,
+            named.query_index,
+            named.series_index,
+            components[0] if components else "",
+            subcomponents[0] if subcomponents else "",
+            source,
+            n_points,
+        )
+    )
 
 
 def answers(reader: Reader, planned: Plan, *, chunk_points: int, chunk_series: int) -> Iterator[list[SeriesAnswer]]:
@@ -205,9 +243,15 @@ def _selections(query: SeriesQuery) -> Iterator[_Selection]:
             )
 
 
-def _find(
-    store: Store, reader: Reader, request: QueryRequest, query: SeriesQuery, selection: _Selection
-) -> Source | SeriesError:
+def _named_series(store: Store, request: QueryRequest, queries: Sequence[SeriesQuery]) -> Iterator[_NamedSeries]:
+    """The series that queries name, in order."""
+    for query_index, query in enumerate(queries):
+        for series_index, selection in enumerate(_selections(query)):
+            found = _find(store, request, query, selection)
+            yield _NamedSeries(query, query_index, series_index, selection, found)
+
+
+def _find(store: Store, request: QueryRequest, query: SeriesQuery, selection: _Selection) -> _Group | SeriesError:
     if request.start > request.end:
         return SeriesError(
             SeriesErrorReason.INVALID_RANGE,
@@ -232,8 +276,7 @@ def _find(
             SeriesErrorReason.INVALID_RESOLUTION,
             f"resolution {query.resolution} s is not a multiple of the metric's interval of {metric.interval} s",
         )
-    span = reader.span(table, group, request.start, request.end)
-    return Source(table, span, host if not selection.components else None)
+    return _Group(table, group, host if not selection.components else None)
 
 
 def _group(store: Store, metric_id: int, cluster: str, query: SeriesQuery, selection: _Selection) -> SeriesIds:

@@ -14,7 +14,7 @@ from ccms_server.store.metric import Aggregation
 from ccms_server.store.page_cache import PageCache
 from ccms_server.store.sealed_tile import SealedTile
 from ccms_server.store.series import SeriesArrays
-from ccms_server.store.span import Span, span_in_one_phase
+from ccms_server.store.span import SPAN_COLUMNS, Span, find_spans
 from ccms_server.store.table import MetricTable, OpenTile
 from ccms_server.store.tile_pool import TilePool
 from ccms_server.store.tree import Level, SeriesIds
@@ -67,14 +67,36 @@ class Reader:
             start: Start of the range, seconds.
             end: End of the range (exclusive), seconds, >= start.
         """
-        members, slots = np.empty(len(group), np.int32), np.empty(len(group), np.int64)
-        interval = table.metric.interval
-        begin, n_slots, n_members, is_aligned = span_in_one_phase(
-            self._series.columns, group, start, end, interval, members, slots
+        return self.spans([(table, group)], start, end)[0]
+
+    def spans(self, groups: Sequence[tuple[MetricTable, SeriesIds]], start: int, end: int) -> list[Span]:
+        """The slots of some groups, each of one table; see `span`."""
+        if not groups:
+            return []
+        edges = [0, *accumulate(len(group) for _, group in groups)]
+        found, members = np.empty((len(groups), SPAN_COLUMNS), np.int64), np.empty(edges[-1], np.int32)
+        slots = np.empty(edges[-1], np.int64)
+        find_spans(
+            self._series.columns,
+            np.concatenate([group for _, group in groups]),
+            np.array(edges),
+            np.array([table.metric.interval for table, _ in groups]),
+            start,
+            end,
+            found,
+            members,
+            slots,
         )
-        if n_members < 0:
-            return self._span_across_phases(table, group, start, end)
-        return Span(begin, n_slots, members[:n_members], slots[:n_members], is_aligned)
+        spans = []
+        for (table, group), first, (begin, n_slots, n_members, is_aligned) in zip(
+            groups, edges, found.tolist(), strict=False
+        ):
+            if n_members < 0:
+                spans.append(self._span_across_phases(table, group, start, end))
+            else:
+                here = slice(first, first + n_members)
+                spans.append(Span(begin, n_slots, members[here], slots[here], bool(is_aligned)))
+        return spans
 
     def _span_across_phases(self, table: MetricTable, group: SeriesIds, start: int, end: int) -> Span:
         """What `span` returns, for a group in which windows of a series differ in their phase."""

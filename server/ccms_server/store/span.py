@@ -29,8 +29,46 @@ class Span(NamedTuple):
         return self.start + self.n_slots * interval
 
 
+BEGIN, N_SLOTS, N_MEMBERS, IS_ALIGNED, SPAN_COLUMNS = range(5)
+"""Columns of the table that `find_spans` fills, and how many there are."""
+
+
 @kernel
-def span_in_one_phase(
+def find_spans(
+    columns: SeriesColumns,
+    groups: SeriesIds,
+    edges: NDArray[np.int64],
+    intervals: NDArray[np.int64],
+    start: int,
+    end: int,
+    spans: NDArray[np.int64],
+    members: SeriesIds,
+    slots: NDArray[np.int64],
+) -> None:
+    """Finds the spans of groups in which no series changes its phase.
+
+    Args:
+        columns: What is known of the series.
+        groups: int32 array of shape (n_series,), the series of all groups.
+        edges: int64 array of shape (n_groups + 1,): those of group k are `groups[edges[k]:edges[k + 1]]`.
+        intervals: int64 array of shape (n_groups,), seconds.
+        start: Start of the range, seconds.
+        end: End of the range (exclusive), seconds, >= start.
+        spans: int64 array of shape (n_groups, SPAN_COLUMNS); of each span is written: start in seconds, number of slots
+            and of members, and whether they are aligned. -1 members: windows of a series differ in their phase.
+        members: int32 array of shape (n_series,); the members of group k are written from `edges[k]` on.
+        slots: int64 array of shape (n_series,); the first slots of the members are written there.
+    """
+    end = min(end, SLOT_MAX)  # so that no difference of times overflows
+    for number in range(len(intervals)):
+        first_one, interval = edges[number], intervals[number]
+        spans[number] = _find_span(
+            columns, groups[first_one : edges[number + 1]], start, end, interval, members[first_one:], slots[first_one:]
+        )
+
+
+@kernel
+def _find_span(
     columns: SeriesColumns,
     group: SeriesIds,
     start: int,
@@ -38,17 +76,13 @@ def span_in_one_phase(
     interval: int,
     members: SeriesIds,
     slots: NDArray[np.int64],
-) -> tuple[int, int, int, bool]:
-    """The start, number of slots and number of members of a span, whose arrays are written, and whether it is aligned.
-
-    -1 members: windows of a series differ in their phase.
-    """
+) -> tuple[int, int, int, int]:
+    """A row of the table that `find_spans` fills."""
     half = interval >> 1
-    end = min(end, SLOT_MAX)  # so that no difference of times overflows
     n_members, earliest, begin = 0, SLOT_MAX, start
     for series in group:
         if columns.rephased[series]:
-            return start, 0, -1, False
+            return start, 0, -1, 0
         first, last = max(columns.first_slot[series], columns.floor_slot[series]), columns.last_slot[series]
         if first > last:
             continue  # the writer dropped all of it since the group was looked up
@@ -60,10 +94,11 @@ def span_in_one_phase(
             n_members += 1
             begin = max(begin, first_time)
     if n_members == 0:
-        return max(start, earliest) if end <= earliest < SLOT_MAX else start, 0, 0, True
-    n_slots, is_aligned = -((begin - end) // interval), True
+        return max(start, earliest) if end <= earliest < SLOT_MAX else start, 0, 0, 1
+    n_slots, is_aligned = -((begin - end) // interval), 1
     for i in range(n_members):
         slots[i] = (begin - columns.phase[members[i]] + half) // interval
         n_slots = min(n_slots, columns.last_slot[members[i]] - slots[i] + 1)
-        is_aligned = is_aligned and slots[i] == slots[0]
+        if slots[i] != slots[0]:
+            is_aligned = 0
     return begin, max(0, n_slots), n_members, is_aligned
