@@ -5,7 +5,7 @@ from aiohttp import hdrs, web
 from ccms_gateway.answer import AnswerSender
 from ccms_gateway.auth import guarded
 from ccms_gateway.backend import Backend
-from ccms_gateway.body import BodyReader
+from ccms_gateway.body import BodyMemory, BodyReader
 from ccms_gateway.debug import DebugHandler
 from ccms_gateway.errors import Handler, errors_as_json
 from ccms_gateway.free import FreeHandler
@@ -13,8 +13,10 @@ from ccms_gateway.healthcheck import HealthHandler
 from ccms_gateway.openapi import OpenApiHandler
 from ccms_gateway.operations import OPERATIONS
 from ccms_gateway.query import QueryHandler
+from ccms_gateway.running import RunningRequests
 from ccms_gateway.swagger import swagger_handlers
 from ccms_gateway.write import WriteHandler
+from ccms_gateway.write_lane import WRITE_LANES, WriteLanes
 from ccms_server.auth import Guard
 
 
@@ -40,8 +42,10 @@ def create_app(
     Raises:
         ConfigError: The files of that page are not installed.
     """
-    app = web.Application(middlewares=[errors_as_json])
-    bodies, answers = BodyReader(bodies_bytes), AnswerSender(compression=compression)
+    requests, memory = RunningRequests(), BodyMemory(bodies_bytes)
+    app = web.Application(middlewares=[requests.middleware, errors_as_json])
+    app[WRITE_LANES] = WriteLanes(backend, guard, memory, requests, request_bytes=request_bytes)
+    bodies, answers = BodyReader(memory), AnswerSender(compression=compression)
     handlers: dict[str, Handler] = {
         "/api/query": QueryHandler(backend, bodies, answers).handle,
         "/api/write": WriteHandler(backend, bodies, request_bytes).handle,

@@ -16,17 +16,33 @@ BODY_SECONDS: Final = 30.0
 """Time a client has to send a body, as with the predecessor."""
 
 
+class BodyMemory:
+    """The memory for all bodies that are being read at the same time."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max: Final = bytes_max
+        self.bytes = 0
+
+    def take(self, n_bytes: int) -> bool:
+        """Takes memory, which has to be given back even if the answer is no: there is not enough of it."""
+        self.bytes += n_bytes
+        return self.bytes <= self.bytes_max
+
+    def give_back(self, n_bytes: int) -> None:
+        """Gives back what was taken."""
+        self.bytes -= n_bytes
+
+
 class BodyReader:
     """Reads bodies, as many at a time as there is memory for."""
 
-    def __init__(self, bytes_max: int) -> None:
-        """Makes a reader for all requests of an application.
+    def __init__(self, memory: BodyMemory) -> None:
+        """Makes a reader.
 
         Args:
-            bytes_max: Size of all bodies that are being read at the same time.
+            memory: For all bodies that are being read.
         """
-        self._bytes_max = bytes_max
-        self._bytes = 0
+        self._memory = memory
 
     async def read(self, request: web.Request, bytes_max: int) -> bytes:
         """Reads the whole body.
@@ -48,13 +64,13 @@ class BodyReader:
                 async for piece in content:
                     pieces.append(piece)
                     size += len(piece)
-                    self._bytes += len(piece)
+                    is_enough = self._memory.take(len(piece))
                     if size > bytes_max:
                         raise _too_large(bytes_max)
-                    if self._bytes > self._bytes_max:
-                        raise QueueFullError(self._bytes, self._bytes_max)
+                    if not is_enough:
+                        raise QueueFullError(self._memory.bytes, self._memory.bytes_max)
         except TimeoutError:
-            raise web.HTTPRequestTimeout(text=f"the body took longer than {BODY_SECONDS:.0f} s") from None
+            raise web.HTTPRequestTimeout(text=body_too_slow()) from None
         except (
             web.RequestPayloadError,
             aiohttp.ClientPayloadError,
@@ -64,7 +80,7 @@ class BodyReader:
         ) as error:
             raise web.HTTPBadRequest(text=f"the body is incomplete or badly encoded: {error}") from None
         finally:
-            self._bytes -= size
+            self._memory.give_back(size)
         return b"".join(pieces)
 
 
@@ -86,6 +102,11 @@ async def _pieces(request: web.Request) -> AsyncGenerator[bytes, None]:
             await asyncio.sleep(0)  # a little data may become a lot
     if not inflater.complete:
         raise web.HTTPBadRequest(text="the compressed body is cut short")
+
+
+def body_too_slow() -> str:
+    """What a client is told that does not send its body in time."""
+    return f"the body took longer than {BODY_SECONDS:.0f} s"
 
 
 def _too_large(bytes_max: int) -> web.HTTPException:

@@ -56,23 +56,27 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except web.HTTPException as error:
         status = HTTPStatus(error.status)
         return error_response(status, error.text or status.phrase)
-    except MetricStoreError as error:
-        for error_class, status in STATUS_BY_ERROR.items():
-            if isinstance(error, error_class):
-                return error_response(status, str(error), _headers(error))
-        return _unexpected_error_response(request)
-    except Exception:
-        return _unexpected_error_response(request)
+    except Exception as error:
+        return failure_response(error, f"{request.method} {request.path}")
 
 
-def _headers(error: MetricStoreError) -> Mapping[str, str] | None:
+def failure_response(error: Exception, request: str) -> web.Response:
+    """The answer to a request that failed; what is our fault is logged.
+
+    Args:
+        error: Why.
+        request: Method and path.
+    """
+    for error_class, status in STATUS_BY_ERROR.items():
+        if isinstance(error, error_class):
+            return error_response(status, str(error), _headers(error))
+    logger.error("%s failed", request, exc_info=error)
+    return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed to handle the request; its log says why")
+
+
+def _headers(error: Exception) -> Mapping[str, str] | None:
     if isinstance(error, QueueFullError | NotReadyError | DiskUnavailableError):
         return {hdrs.RETRY_AFTER: str(error.retry_after_seconds)}
     if isinstance(error, UnauthenticatedError):
         return {hdrs.WWW_AUTHENTICATE: ", ".join(CHALLENGE_BY_SCHEME[scheme] for scheme in error.schemes)}
     return None
-
-
-def _unexpected_error_response(request: web.Request) -> web.Response:
-    logger.exception("%s %s failed", request.method, request.path)
-    return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed to handle the request; its log says why")

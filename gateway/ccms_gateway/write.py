@@ -25,9 +25,14 @@ class WriteHandler:
         """Answers once every good line is stored; bad lines make it a 400 that explains them."""
         payload = await self._bodies.read(request, self._request_bytes)
         report = await self._backend.write_lines(payload, request.rel_url.query.get("cluster", ""))
-        if report.rejected:
-            return error_response(HTTPStatus.BAD_REQUEST, describe_rejections(report))
-        return web.Response(content_type="application/json")
+        return report_response(report)
+
+
+def report_response(report: WriteReport) -> web.Response:
+    """The answer to a write."""
+    if report.rejected:
+        return error_response(HTTPStatus.BAD_REQUEST, describe_rejections(report))
+    return web.Response(content_type="application/json")
 
 
 def describe_rejections(report: WriteReport) -> str:

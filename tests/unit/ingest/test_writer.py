@@ -9,7 +9,7 @@ from helpers.waiting import eventually
 
 from ccms_server.durability.keeper import MemoryKeeper
 from ccms_server.errors import DiskUnavailableError, NotReadyError, QueueFullError, RejectReason
-from ccms_server.ingest import writer as writer_module
+from ccms_server.ingest import writer_thread
 from ccms_server.ingest.batches import OVERHEAD_BYTES, ColumnBatch, LineBatch
 from ccms_server.ingest.placing import DECODERS_MAX
 from ccms_server.ingest.writer import Writer
@@ -102,14 +102,14 @@ async def test_a_sample_past_the_retention_is_told_both_times(running):
 async def test_windows_past_the_retention_are_dropped_unless_they_are_held(
     running, clock, store, monkeypatch, held_hours, is_kept
 ):
-    monkeypatch.setattr(writer_module, "MAINTENANCE_INTERVAL_SECONDS", 0.001)
+    monkeypatch.setattr(writer_thread, "MAINTENANCE_INTERVAL_SECONDS", 0.001)
     asked = []
 
     def kept_from(oldest):
         asked.append(oldest)
         return oldest - held_hours * HOUR
 
-    running._kept_from = kept_from
+    running._thread._kept_from = kept_from
     await running.write(LineBatch(line(1), ""))
     clock.now += 100 * HOUR
     await running.write(LineBatch(line(2, int(clock.now)), ""))
@@ -228,7 +228,7 @@ async def test_what_was_taken_in_is_written_before_the_end(writer):
 
 
 async def test_closing_while_a_batch_is_written_does_not_wait_for_maintenance(writer, monkeypatch):
-    monkeypatch.setattr("ccms_server.ingest.writer.MAINTENANCE_INTERVAL_SECONDS", 3600.0)
+    monkeypatch.setattr("ccms_server.ingest.writer_thread.MAINTENANCE_INTERVAL_SECONDS", 3600.0)
     task = asyncio.create_task(writer.run())
     report = asyncio.create_task(writer.write(LineBatch(line(1) * 50, "")))
     await asyncio.sleep(0)
@@ -316,7 +316,7 @@ def disk(store):
 
 @pytest.fixture
 async def on_a_full_disk(store, disk, clock, monkeypatch):
-    monkeypatch.setattr("ccms_server.ingest.writer.SUBSCRIPTION_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("ccms_server.ingest.writer_thread.SUBSCRIPTION_RETRY_SECONDS", 0.001)
     writer = Writer(
         store,
         disk,
@@ -366,16 +366,16 @@ async def test_what_waits_for_a_full_disk_is_given_up_at_the_end(on_a_full_disk,
 async def test_a_checkpoint_that_nobody_waits_for_any_more_is_forgotten(running, monkeypatch):
     monkeypatch.setattr(running._keeper, "is_checkpointed", lambda _: False)
     waiting = asyncio.create_task(running.checkpoint())
-    await eventually(lambda: running._checkpoints, "the checkpoint to be begun")
+    await eventually(lambda: running._thread.checkpoints, "the checkpoint to be begun")
     waiting.cancel()
-    await eventually(lambda: not running._checkpoints, "it to be forgotten")
+    await eventually(lambda: not running._thread.checkpoints, "it to be forgotten")
 
 
 async def test_checkpoints_end_with_the_writer(writer, monkeypatch):
     monkeypatch.setattr(writer._keeper, "is_checkpointed", lambda _: False)
     task = asyncio.create_task(writer.run())
     first = asyncio.create_task(writer.checkpoint())
-    await eventually(lambda: writer._checkpoints, "the first one to be begun")
+    await eventually(lambda: writer._thread.checkpoints, "the first one to be begun")
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(writer._keeper, "begin_checkpoint", lambda: loop.call_soon_threadsafe(writer.close) and 1)
     for waiting in (writer.checkpoint(), first):

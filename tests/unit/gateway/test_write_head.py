@@ -1,0 +1,118 @@
+"""Heads of plain writes: what is taken for one means the same to aiohttp."""
+
+import asyncio
+
+import pytest
+from aiohttp.http_parser import HttpRequestParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccms_gateway.write_lane import WriteHead, parse_head
+
+PLAIN = b"POST /api/write?cluster=alex HTTP/1.1\r\nHost: x\r\nContent-Length: 12"
+
+PIECES = [
+    b"POST /api/write",
+    b"GET /api/write",
+    b"/",
+    b"?cluster=alex",
+    b"?cluster=al%65x",
+    b" HTTP/1.1",
+    b" HTTP/1.0",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"Content-Length:",
+    b"content-length: 7",
+    b"Content-Length: +7",
+    b"Transfer-Encoding: chunked",
+    b"Authorization: Bearer a.b",
+    b"Connection: keep-alive",
+    b"Connection: close",
+    b"Host: x",
+    b"X-\xff: y",
+    b"X: \x00",
+    b" folded",
+    b"Expect: 100-continue",
+    b" ",
+    b"12",
+    b":",
+]
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (PLAIN, WriteHead("alex", None, 12)),
+        (b"POST /api/write/ HTTP/1.1\r\ncontent-length:0", WriteHead("", None, 0)),
+        (PLAIN + b"\r\nAuthorization: Bearer a.b \r\nConnection: Keep-Alive", WriteHead("alex", "Bearer a.b", 12)),
+        (PLAIN + b"\r\nAccept-Encoding: gzip\r\nUser-Agent: curl/8", WriteHead("alex", None, 12)),
+    ],
+)
+def test_what_the_head_of_a_plain_write_says(head, expected):
+    assert parse_head(head) == expected
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /api/write HTTP/1.1\r\nContent-Length: 12",
+        b"POST /api/write HTTP/1.0\r\nContent-Length: 12",
+        b"POST /api/writes HTTP/1.1\r\nContent-Length: 12",
+        b"POST //api/write HTTP/1.1\r\nContent-Length: 12",
+        b"POST /api/write?cluster=al%65x HTTP/1.1\r\nContent-Length: 12",
+        b"POST /api/write?cluster=a&cluster=b HTTP/1.1\r\nContent-Length: 12",
+        b"POST /api/write HTTP/1.1\r\nHost: x",
+        PLAIN + b"\r\nContent-Length: 12",
+        PLAIN + b"\r\nTransfer-Encoding: chunked",
+        PLAIN + b"\r\nContent-Encoding: gzip",
+        PLAIN + b"\r\nExpect: 100-continue",
+        PLAIN + b"\r\nConnection: close",
+        PLAIN + b"\r\nUpgrade: websocket",
+        PLAIN + b"\r\n folded: yes",
+        PLAIN + b"\r\nName : value",
+        PLAIN + b"\r\nName: a\x00b",
+        PLAIN + b"\r\nHost: y",
+        PLAIN.replace(b"\r\n", b"\n"),
+        PLAIN.replace(b"12", b"-12"),
+        PLAIN.replace(b"12", b"1_2"),
+        PLAIN.replace(b"12", b""),
+        b"",
+    ],
+)
+def test_everything_else_is_left_to_aiohttp(head):
+    assert parse_head(head) is None
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join), st.booleans())
+def test_a_head_means_to_aiohttp_what_it_means_here(more, is_behind):
+    head = PLAIN + b"\r\n" + more if is_behind else more
+    found = parse_head(head)
+    if found is None:
+        return
+    loop = asyncio.new_event_loop()
+    try:
+        parser = HttpRequestParser(_Protocol(), loop, 2**16)
+        [(message, payload)], upgraded, tail = parser.feed_data(head + b"\r\n\r\n")
+        assert (message.method, message.url.path.rstrip("/"), upgraded, tail) == ("POST", "/api/write", False, b"")
+        assert message.version == (1, 1)
+        assert not message.should_close
+        assert not message.chunked
+        assert message.compression is None
+        assert message.url.query.get("cluster", "") == found.cluster
+        assert message.headers.get("Authorization") == found.authorization
+        assert int(message.headers["Content-Length"]) == found.body_bytes
+        assert payload.is_eof() == (found.body_bytes == 0)
+    finally:
+        loop.close()
+
+
+class _Protocol:
+    """What the parser needs of a connection."""
+
+    _reading_paused = False
+
+    def pause_reading(self):
+        """Nothing is read."""
+
+    resume_reading = pause_reading
