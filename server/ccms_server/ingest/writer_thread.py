@@ -2,8 +2,9 @@
 
     queue -> take all -> decode, place, make durable, put -> tell -> a slice of maintenance -> ...
 
-It takes all that waits, in order, and works on it in one go, so batches grow by themselves under load; they share one
-record of the log.
+It takes all that waits, in order, and works on it in one go, so groups grow by themselves under load; a group shares
+one record of the log, and one sync. Where senders wait for answers before they send again, those of two groups would
+take turns for ever: then a group is waited for a moment, until all of them can be in it.
 """
 
 import logging
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Final
 
 from ccms_server.durability.keeper import Keeper
@@ -28,6 +29,13 @@ logger = logging.getLogger(__name__)
 
 BATCH_BYTES_MAX: Final = 16 << 20
 """Payload taken from the queue in one go: bounds how long a sender waits for those who came with it."""
+
+GATHER_SECONDS: Final = 0.0001
+"""How long a group is waited for when others like it have just been written."""
+GATHER_WITHIN_SECONDS: Final = 0.002
+"""How long ago that may be."""
+GATHER_BATCHES_MIN: Final = 3
+"""Batches of the last two groups from which on the next one is waited for: a single sender never is."""
 
 MAINTENANCE_INTERVAL_SECONDS: Final = 1.0
 CHECKPOINT_INTERVAL_SECONDS: Final = 0.02
@@ -77,6 +85,8 @@ class WriterThread:
         self._waiting: deque[Pending] = deque()  # taken from the queue, and not being written yet
         self._closing = False  # nothing comes any more
         self._given_up = False
+        self._last_groups = (0, 0)  # batches of the last one, and of the one before
+        self._last_written = 0.0  # when the last one was
         self._retry_at = 0.0  # until then nothing is written, for lack of disk
         self._unheard = UnheardRejections()
         self._maintenance: Iterator[None] | None = None
@@ -113,6 +123,7 @@ class WriterThread:
         self._receive(0.0 if self._waiting and not is_held else self._idle_seconds())
         if monotonic() < self._retry_at and not self._closing:
             return []
+        self._gather()
         batch: list[Pending] = []
         size = 0
         while self._waiting and size < BATCH_BYTES_MAX:
@@ -120,6 +131,15 @@ class WriterThread:
             batch.append(pending)
             size += pending.size
         return batch
+
+    def _gather(self) -> None:
+        """Waits a moment for senders that are likely to come again, as they have just been answered."""
+        likely = sum(self._last_groups)
+        if not 0 < len(self._waiting) < likely or likely < GATHER_BATCHES_MIN or self._closing:
+            return
+        if monotonic() - self._last_written < GATHER_WITHIN_SECONDS:
+            sleep(GATHER_SECONDS)
+            self._receive(0.0)
 
     def _receive(self, seconds: float) -> None:
         """Takes what is in the queue; waits for so long if there is nothing."""
@@ -159,6 +179,8 @@ class WriterThread:
             self._retry_at = monotonic() + SUBSCRIPTION_RETRY_SECONDS  # maintenance may make room meanwhile
         if told:
             self._tell(told)
+        self._last_groups = (len(batch), self._last_groups[0])
+        self._last_written = monotonic()
         self._unheard.log_if_due(monotonic())
 
     # --- maintenance
