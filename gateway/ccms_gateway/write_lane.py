@@ -251,8 +251,7 @@ class _Connection(asyncio.Protocol):
             return
         if self._size < end:
             return
-        received = self._received()
-        body, rest = received[self._body_at : end], received[end:]
+        body, rest = self._cut(self._body_at, end)
         self._pieces, self._size = [rest] if rest else [], len(rest)
         head, self._head = self._head, None
         self._give_back()
@@ -263,6 +262,14 @@ class _Connection(asyncio.Protocol):
         if len(self._pieces) > 1:
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0] if self._pieces else b""
+
+    def _cut(self, begin: int, end: int) -> tuple[bytes, bytes]:
+        """What was received from one position to another, and what is behind it; the end is in the last piece."""
+        if len(self._pieces) == 1:
+            return self._pieces[0][begin:end], self._pieces[0][end:]
+        first, *middle, last = self._pieces  # one copy of a large body, and no more
+        in_last = end - (self._size - len(last))
+        return b"".join([memoryview(first)[begin:], *middle, memoryview(last)[:in_last]]), last[in_last:]
 
     def _take_memory(self) -> bool:
         """Takes memory for what there is of a body; if there is none, aiohttp refuses the request."""

@@ -166,6 +166,40 @@ def test_on_numbers(pairs):
     assert_agree([known + b"\n".join(b"load,cluster=c1,host=h1 value=%s%s" % pair for pair in pairs)])
 
 
+short_numbers = st.one_of(st.floats(0, 1000).map(lambda value: b"%.3f" % value), st.integers(-9, 99_999_999), numbers)
+times_of_a_cycle = st.sampled_from(
+    [b" 1700000000"] * 6
+    + [
+        b" 1700000060",
+        b" 1700000001",
+        b" 1700000000 ",
+        b" 1700000000\r",
+        b"  1700000000",
+        b" 17000000000",
+        b"",
+        b" 170000000",
+    ]
+    + [b" 1700000000000", b" 1700000000000000000", b" 1700000000000001000", b" 1700000000\t", b" 1700000000 1"]
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    st.lists(st.tuples(short_numbers, times_of_a_cycle), min_size=2, max_size=40),
+    st.sampled_from([b"cluster=c1,", b""]),
+    st.sampled_from([b"", b"x=", b"value"]),
+)
+def test_on_lines_that_repeat_the_time_of_the_one_before(parts, cluster, end):
+    """What collectors send, most of which a shorter way through the kernel reads."""
+    keys = [b"load,%shostname=h%d,type=hwthread,type-id=%d value=" % (cluster, n // 3, n) for n in range(6)]
+    written = [b"%s%s" % (number if isinstance(number, bytes) else b"%d" % number, time) for number, time in parts]
+    first = b"".join(key + b"1 1700000000\n" for key in keys)
+
+    assert_agree(
+        [first, first + b"\n".join(keys[n % 6] + text for n, text in enumerate(written)) + end], default_cluster="d"
+    )
+
+
 @settings(max_examples=EXAMPLES // 2, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 17)), min_size=1, max_size=40))
 def test_on_doubles_of_any_magnitude_as_go_and_python_print_them(patterns):

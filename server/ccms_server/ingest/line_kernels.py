@@ -21,7 +21,7 @@ from ccms_server.ingest.key_table import (
     views_of,
 )
 from ccms_server.ingest.line_protocol import seconds_of
-from ccms_server.ingest.number_kernels import read_integer, read_number
+from ccms_server.ingest.number_kernels import read_integer, read_number, read_short_decimal
 from ccms_server.ingest.words import WORD_BYTES, View, byte_at, marks_of, size_of, trailing_zeros, view_of, word_at
 from ccms_server.jit import kernel
 
@@ -54,6 +54,13 @@ SPACE: Final = ord(" ")
 HASH: Final = ord("#")
 COMMA: Final = ord(",")
 BACKSLASH: Final = ord("\\")
+
+_SPACE_AND_VALUE_NAME: Final = np.uint64(int.from_bytes(b" value=", "little"))
+_SPACE_AND_VALUE_NAME_BYTES: Final = 7
+_SPACE_AND_VALUE_NAME_MASK: Final = np.uint64((1 << 8 * _SPACE_AND_VALUE_NAME_BYTES) - 1)
+_USUAL_BYTES: Final = 64
+"""Behind a key, usual sections are shorter: what they may take up can be read without looking for the text's end."""
+_USUAL_TIME_BYTES_MAX: Final = 19
 
 _NEWLINE_WORD: Final = np.uint64(NEWLINE)
 _SPACE_WORD: Final = np.uint64(SPACE)
@@ -99,18 +106,40 @@ def decode_lines(
     position, line, samples = state[POSITION], state[LINE], state[SAMPLES]
     time, host, cluster = state[TIME], state[HOST], state[CLUSTER]
     cursor = counts[CURSOR]
+    time_begin, time_bytes = 0, 0  # how the last line wrote its timestamp
     result = FINISHED
     while position < size:
         if samples == len(series):
             result = OUT_OF_ROOM
             break
+        index = int(np.int64(entries[cursor]["next"]))  # the guess
+        key_end = position + length_of(keys, index)
+        if key_end + _USUAL_BYTES <= size and time_bytes >= WORD_BYTES and is_key_at(view, position, keys, index):
+            entry = entries[index]
+            is_usual, value, end = _read_usual_sections(view, key_end, time_begin, time_bytes)
+            is_ours = entry["cluster"] == (cluster if host == entry["host"] else state[DEFAULT_CLUSTER])
+            if (
+                is_usual
+                and entry["series"] != IGNORED
+                and (is_ours or not entry["is_cluster_implicit"])
+                and end - position <= state[LINE_BYTES_LIMIT]
+            ):
+                host, cluster = entry["host"], entry["cluster"]
+                series[samples] = entry["series"]
+                timestamps[samples] = time
+                values[samples] = value
+                lines[samples] = line
+                samples += 1
+                cursor = index
+                position = end + 1
+                line += 1
+                continue
         begin = _skip_blanks(view, position)
         if begin == size or byte_at(view, begin) in (NEWLINE, HASH) or _is_line_end(view, begin):
             position = _find_newline(view, begin) + 1
             line += 1
             continue
 
-        index = int(np.int64(entries[cursor]["next"]))  # the guess
         entry = entries[index]
         key_end = begin + length_of(keys, index)
         if not (key_end < size and is_key_at(view, begin, keys, index) and _ends_key(view, key_end, entry["series"])):
@@ -131,11 +160,14 @@ def decode_lines(
                 if entry["cluster"] != expected:
                     result = UNKNOWN_LINE
                     break
-            is_regular, value, timestamp, end = _read_sections(view, key_end, time)
+            is_regular, value, timestamp, time_begin, end = _read_sections(view, key_end, time)
             if not is_regular or end - position > state[LINE_BYTES_LIMIT]:
                 result = UNKNOWN_LINE
                 break
             host, cluster, time = entry["host"], entry["cluster"], timestamp
+            time_bytes = end - time_begin
+            if time_bytes > _USUAL_TIME_BYTES_MAX or (end < size and byte_at(view, end) != NEWLINE):
+                time_bytes = 0
             series[samples] = entry["series"]
             timestamps[samples] = timestamp
             values[samples] = value
@@ -176,30 +208,63 @@ def _look_up(text: View, begin: int, keys: KeyViews) -> tuple[int, int]:
 
 
 @kernel
-def _read_sections(text: View, key_end: int, previous_time: int) -> tuple[bool, float, int, int]:
+def _read_usual_sections(text: View, key_end: int, time_begin: int, time_bytes: int) -> tuple[bool, float, int]:
+    """Reads what follows most keys: a short decimal, and a timestamp that is written like that of the line before.
+
+    Precondition: there are _USUAL_BYTES from `key_end` on.
+
+    Args:
+        text: View of the payload.
+        key_end: Where it begins.
+        time_begin: Where the timestamp of the line before begins.
+        time_bytes: Its length, WORD_BYTES to _USUAL_TIME_BYTES_MAX.
+
+    Returns:
+        Whether it is like that, the value, and where the line's newline is.
+    """
+    if word_at(text, key_end) & _SPACE_AND_VALUE_NAME_MASK != _SPACE_AND_VALUE_NAME:
+        return False, 0.0, key_end
+    is_short, value, position = read_short_decimal(text, key_end + _SPACE_AND_VALUE_NAME_BYTES)
+    end = position + 1 + time_bytes
+    last = time_bytes - WORD_BYTES  # the second word overlaps the first one, or there is a third between them
+    is_usual = (
+        is_short
+        and byte_at(text, position) == SPACE
+        and word_at(text, position + 1) == word_at(text, time_begin)
+        and word_at(text, position + 1 + last) == word_at(text, time_begin + last)
+        and (last <= WORD_BYTES or word_at(text, position + 1 + WORD_BYTES) == word_at(text, time_begin + WORD_BYTES))
+        and byte_at(text, end) == NEWLINE
+    )
+    return is_usual, value, end
+
+
+@kernel
+def _read_sections(text: View, key_end: int, previous_time: int) -> tuple[bool, float, int, int, int]:
     """Reads what follows a key.
 
     Returns:
-        Whether it is regular, the value, its time in seconds, and where the line's newline is, or the end of the text.
+        Whether it is regular, the value, its time in seconds, where its timestamp begins, and where the line's newline
+        is, or the end of the text.
     """
     size = size_of(text)
     position = _skip_spaces(text, key_end)
     if position + WORD_BYTES > size or word_at(text, position) & _VALUE_NAME_MASK != _VALUE_NAME:
-        return False, 0.0, 0, position
+        return False, 0.0, 0, position, position
     is_read, value, position = read_number(text, position + _VALUE_NAME_BYTES, size)
-    time = previous_time
+    time, time_begin = previous_time, size
     if position < size and byte_at(text, position) == SPACE:
         position = _skip_spaces(text, position)
         if not _is_line_end(text, position):
+            time_begin = position
             is_timestamp_read, timestamp, position = read_integer(text, position, size)
             time = _seconds_of(timestamp)
             is_read = is_read and is_timestamp_read
             position = _skip_spaces(text, position)
     if not is_read or not _is_line_end(text, position):
-        return False, 0.0, 0, position
+        return False, 0.0, 0, position, position
     if position < size and byte_at(text, position) == RETURN:
         position += 1
-    return True, value, time, position
+    return True, value, time, time_begin, position
 
 
 @kernel

@@ -118,6 +118,35 @@ def read_number(text: View, begin: int, end: int) -> tuple[bool, float, int]:
 
 
 @kernel
+def read_short_decimal(text: View, begin: int) -> tuple[bool, float, int]:
+    """Reads a decimal number of up to 7 digits before and up to 7 behind the point, if there is one.
+
+    Precondition: there are 2 * WORD_BYTES + 2 bytes from `begin` on. The numbers it reads, `read_number` reads alike.
+
+    Returns:
+        Whether it is one, the number, and the position behind it. What stands there is for the caller to judge.
+    """
+    is_negative = byte_at(text, begin) == MINUS
+    position = begin + int(is_negative)
+    word = word_at(text, position)
+    count = leading_digits(word)
+    if count == 0 or count == WORD_BYTES:
+        return False, 0.0, position
+    mantissa = number_of_digits(word, count)
+    position += count
+    decimals = 0
+    if byte_at(text, position) == POINT:
+        word = word_at(text, position + 1)
+        decimals = leading_digits(word)
+        if decimals == 0 or decimals == WORD_BYTES:
+            return False, 0.0, position
+        mantissa = mantissa * _SHIFT_OF_DIGITS[decimals] + number_of_digits(word, decimals)
+        position += 1 + decimals
+    number = float(np.int64(mantissa)) / _EXACT_POWERS[decimals]  # of exact doubles: rounded correctly
+    return True, -number if is_negative else number, position
+
+
+@kernel
 def read_integer(text: View, begin: int, end: int) -> tuple[bool, int, int]:
     """Reads an integer of 64 bits with an optional sign.
 
