@@ -173,15 +173,17 @@ def _encode(
             and phases[end] == phases[start]
         ):
             end += 1
+        length = end - start
         slot_differs, phase_differs = slots[start] != slot, phases[start] != phase
-        at = _put_varint(out, at, (end - start) << 2 | int(slot_differs) << 1 | int(phase_differs))
+        at = _put_varint(out, at, length << 2 | int(slot_differs) << 1 | int(phase_differs))
         at = _put_varint(out, at, _zigzag(int(series[start]) - expected))
         if slot_differs:
             at = _put_varint(out, at, _zigzag(slots[start] - slot))
         if phase_differs:
             at = _put_varint(out, at, _zigzag(int(phases[start]) - phase))
-        expected, slot, phase = int(series[start]) + (end - start), slots[start], int(phases[start])
-        at = _put_values(out, at, values, patterns, start, end)
+        expected, slot, phase = int(series[start]) + length, slots[start], int(phases[start])
+        # `start`, whose first value is a constant, would be one more type to compile for.
+        at = _put_values(out, at, values, patterns, end - length, end)
         start = end
     return at
 

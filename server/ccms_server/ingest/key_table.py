@@ -272,10 +272,11 @@ def _insert_keys(
         counts: See there.
     """
     view, keys = view_of(text), views_of(arena, entries, slots, counts)
-    begin = 0
+    end = 0
     for row in range(len(columns)):
         length, series = columns[row, 0], columns[row, 1]
-        end = begin + length
+        end += length
+        begin = end - length  # rather than the end before it, for whose first value numba would compile twice
         index = find_key(view, begin, end, keys)
         if index == NO_ENTRY:
             if (
@@ -284,7 +285,6 @@ def _insert_keys(
                 or (series == IGNORED and counts[IGNORED_USED] >= limits[2])
             ):
                 counts[REFUSED] += 1
-                begin = end
                 continue
             index = counts[ENTRIES_USED]
             counts[ENTRIES_USED] += 1
@@ -292,7 +292,9 @@ def _insert_keys(
                 counts[IGNORED_USED] += 1
             offset = counts[ARENA_USED]
             counts[ARENA_USED] += length
-            arena[offset : offset + length] = text[begin:end]
+            kept, key = arena[offset : offset + length], text[begin:end]
+            for at in range(len(key)):
+                kept[at] = key[at]
             entries[index]["offset"] = offset
             entries[index]["length"] = length
             hashed = _hash(view, begin, end, keys.seed)
@@ -303,7 +305,6 @@ def _insert_keys(
         entries[index]["is_cluster_implicit"] = columns[row, 4]
         entries[counts[CURSOR]]["next"] = index
         counts[CURSOR] = index
-        begin = end
 
 
 @kernel

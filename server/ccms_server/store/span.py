@@ -62,7 +62,8 @@ def find_spans(
     end = min(end, SLOT_MAX)  # so that no difference of times overflows
     for number in range(len(intervals)):
         first_one, interval = edges[number], intervals[number]
-        spans[number] = _find_span(
+        span = spans[number]
+        span[BEGIN], span[N_SLOTS], span[N_MEMBERS], span[IS_ALIGNED] = _find_span(
             columns, groups[first_one : edges[number + 1]], start, end, interval, members[first_one:], slots[first_one:]
         )
 
