@@ -8,11 +8,13 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import numba
+from numba.core import event
 from numba.core.caching import NullCache
 
 logger = logging.getLogger(__name__)
@@ -27,20 +29,67 @@ FOLDER_PREFIX: Final = "kernels-"
 _kernels: Final[list[Any]] = []
 
 
+class NotKeptError(Exception):
+    """A kernel was called whose machine code is not on disk."""
+
+
 def kernel(function: Function) -> Function:
     """Compiles a function over plain arrays and numbers with numba, when it is first called.
 
     Division follows numpy: no exception for a zero divisor.
     """
-    compiled = numba.njit(nogil=True, cache=_CACHED, error_model="numpy")(function)
+    njit = cast("Any", numba.njit)  # its types leave out the last option
+    # Without a second entry point, for C, which takes time to compile and which nobody calls.
+    compiled = njit(nogil=True, cache=IS_KEPT, error_model="numpy", no_cfunc_wrapper=True)(function)
     _kernels.append(compiled)
     return cast("Function", compiled)
+
+
+def number_of_kernels() -> int:
+    """How many kernels there are, compiled or not."""
+    return len(_kernels)
+
+
+@contextmanager
+def refusing_to_compile() -> Iterator[None]:
+    """Makes kernels raise NotKeptError that would have to be compiled; those on disk are loaded."""
+    with event.install_listener("numba:compile", _Refusing()):
+        yield
+
+
+@contextmanager
+def telling_what_is_compiled(tell: Callable[[str], None]) -> Iterator[None]:
+    """Calls a function with the name of each kernel that has been compiled."""
+    with event.install_listener("numba:compile", _Telling(tell)):
+        yield
 
 
 def keep_no_more() -> None:
     """What is compiled from now on is not kept: the folder may not be ours to write to any more."""
     for compiled in _kernels:
         compiled._cache = NullCache()  # noqa: SLF001  numba has no other way
+
+
+class _Refusing(event.Listener):
+    def on_start(self, event: Any) -> None:  # noqa: ANN401
+        raise NotKeptError(event.data["dispatcher"].py_func.__qualname__)
+
+    def on_end(self, event: Any) -> None:  # noqa: ANN401
+        pass
+
+
+class _Telling(event.Listener):
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def on_start(self, event: Any) -> None:  # noqa: ANN401
+        pass
+
+    def on_end(self, event: Any) -> None:  # noqa: ANN401
+        compiled = event.data["dispatcher"]
+        if compiled in _kernels:  # rather than a part of numba
+            function = compiled.py_func
+            self._tell(f"{function.__module__}.{function.__qualname__}")
 
 
 def _keep_machine_code() -> bool:
@@ -77,4 +126,5 @@ def _fingerprint() -> str:
     return digest.hexdigest()
 
 
-_CACHED: Final = _keep_machine_code()
+IS_KEPT: Final = _keep_machine_code()
+"""Whether there is a place for machine code."""

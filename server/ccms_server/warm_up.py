@@ -1,17 +1,24 @@
 """Gets all kernels ready before the first request.
 
-numba compiles a kernel when it is first called, which takes seconds, and keeps the machine code on disk. A start that
-finds it there takes a fraction of a second here.
+A kernel is compiled when it is first called, which takes seconds, and its machine code is kept on disk. A start that
+finds it there takes a fraction of a second here. One that does not has other processes compile it, and then loads it
+like any other: a compiler that has worked never gives its memory back.
 """
 
 import logging
-from threading import Timer
+import sys
+from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Final
 
 import numpy as np
 
+from ccms_server.compiling import compile_in_processes, telling_progress
 from ccms_server.durability.sample_codec import decode, encode
+from ccms_server.ingest import line_protocol
 from ccms_server.ingest.decoder import LineDecoder
+from ccms_server.ingest.line_protocol import DecodedBatch
+from ccms_server.jit import NotKeptError, refusing_to_compile
 from ccms_server.model import QueryRequest, SeriesQuery
 from ccms_server.query import answers, plan
 from ccms_server.store.append import Placement
@@ -22,9 +29,6 @@ from ccms_server.store.tile_pool import TILE_BYTES
 
 logger = logging.getLogger(__name__)
 
-SLOW_SECONDS: Final = 1.0
-"""What takes longer says why."""
-
 STEPS: Final = 300
 """More than a window, and enough to be downsampled."""
 
@@ -33,36 +37,70 @@ KEYS: Final = 1000
 
 ALWAYS: Final = 1 << 60
 
+CLUSTER: Final = "c"
+
 
 def warm_up() -> None:
     """Gets all kernels ready; says so when they have to be compiled."""
-    slow = Timer(SLOW_SECONDS, logger.info, ["compiling, which only the first start has to do"])
-    slow.daemon = True
-    slow.start()
     try:
-        _use_all()
-    finally:
-        slow.cancel()
+        with refusing_to_compile():
+            _use_all()
+    except NotKeptError as missing:
+        logger.info("compiling, which only the first start has to do: there is no machine code of `%s` yet", missing)
+        began = monotonic()
+        compile_in_processes(["ccms_server.warm_up", part] for part in PARTS)
+        _use_all()  # compiles what is missing still
+        logger.info("compiled within %.0f s", monotonic() - began)
 
 
 def _use_all() -> None:
-    """Sends a little of everything through a small store: known and unknown lines, open and sealed tiles, plots."""
-    store = Store([Metric("warm_up", 60, Aggregation.SUM)], series_max=100, open_window_bytes=16 * TILE_BYTES)
-    decoder = LineDecoder(store, "c")
+    """Sends a little of everything through a small store."""
+    store = _small_store()
+    _use_store(store, _decoded(LineDecoder(store, CLUSTER).decode))
+
+
+def _use_decoder() -> None:
+    """The kernels that decode lines."""
+    _decoded(LineDecoder(_small_store(), CLUSTER).decode)
+
+
+def _use_all_but_decoder() -> None:
+    """All other kernels."""
+    store = _small_store()
+    _use_store(store, _decoded(lambda payload, now: line_protocol.decode(payload, store, CLUSTER, now)))
+
+
+PARTS: Final = {"decoder": _use_decoder, "store": _use_all_but_decoder}
+"""What can be compiled at the same time, and takes about as long."""
+
+
+def _small_store() -> Store:
+    return Store([Metric("warm_up", 60, Aggregation.SUM)], series_max=100, open_window_bytes=16 * TILE_BYTES)
+
+
+def _decoded(decode: Callable[[bytes, int], DecodedBatch]) -> Sequence[DecodedBatch]:
+    """Decodes known and unknown lines; returns the samples of every step."""
     template = "".join(
         f"warm_up,hostname=h,type=hwthread,type-id={thread} value=0.{thread}12345678901234567 %d\n"
         for thread in range(AGGREGATED_MEMBERS_MIN)
     )
+    decode("".join(f"ignored{number} value=1\n" for number in range(KEYS)).encode(), 0)
+    batches = []
+    for step in range(STEPS):
+        # Every thread has a gap somewhere, so that sealing meets full and gappy pages.
+        lines = (template % ((step * 60,) * AGGREGATED_MEMBERS_MIN)).splitlines(keepends=True)
+        batches.append(decode("".join(lines[: AGGREGATED_MEMBERS_MIN - (step == STEPS // 2)]).encode(), 0))
+    return batches
+
+
+def _use_store(store: Store, batches: Sequence[DecodedBatch]) -> None:
+    """Stores samples, and queries them: in open and sealed tiles, and as plots."""
     queries = [
         SeriesQuery(metric="warm_up", host="h", resolution=120),
         SeriesQuery(metric="warm_up", host="h", type="hwthread", type_ids=["0"]),
     ]
-    request = QueryRequest(cluster="c", start=0, end=STEPS * 60, queries=queries, with_padding=True)
-    decoder.decode("".join(f"ignored{number} value=1\n" for number in range(KEYS)).encode(), 0)
-    for step in range(STEPS):
-        # Every thread has a gap somewhere, so that sealing meets full and gappy pages.
-        lines = (template % ((step * 60,) * AGGREGATED_MEMBERS_MIN)).splitlines(keepends=True)
-        batch = decoder.decode("".join(lines[: AGGREGATED_MEMBERS_MIN - (step == STEPS // 2)]).encode(), 0)
+    request = QueryRequest(cluster=CLUSTER, start=0, end=STEPS * 60, queries=queries, with_padding=True)
+    for batch in batches:
         placed, _ = store.place(batch.series, batch.timestamps, batch.values, oldest=-ALWAYS, newest=ALWAYS)
         store.put(Placement(*decode(encode(*placed))))
     for _ in range(2):
@@ -72,3 +110,8 @@ def _use_all() -> None:
         assert chunk[0].values is not None
         assert np.isfinite(chunk[0].values).any(), "warming up reads what it wrote"
         store.seal_all()
+
+
+if __name__ == "__main__":  # as one of the processes that compile
+    with telling_progress():
+        PARTS[sys.argv[1]]()

@@ -1,4 +1,5 @@
-"""Uses a server in every way there is, and prints the kernels that were compiled for it after warming up.
+"""Uses a server in every way there is, and prints the kernels that were compiled for it after those that a first start
+has other processes compile.
 
 python -m helpers.kernel_use DIRECTORY
 """
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from ccms_client import AsyncClient
 from ccms_server import jit
-from ccms_server.warm_up import warm_up
+from ccms_server.warm_up import PARTS
 from helpers.server import server_inside
 
 METRICS = {
@@ -82,7 +83,8 @@ async def use_grpc(grpc: AsyncClient):
 
 
 def main():
-    warm_up()
+    for use_part in PARTS.values():
+        use_part()
     before = signatures()
     asyncio.run(use(Path(sys.argv[1])))
     new = {".".join(kernel): sorted(types - before[kernel]) for kernel, types in signatures().items()}

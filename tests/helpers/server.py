@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
@@ -130,16 +131,25 @@ class ServerProcess(Server):
 
 
 @asynccontextmanager
-async def server_process(directory, **config):
-    """Runs `python -m ccms_server` with a configuration file in a directory."""
+async def server_process(directory, *, environment=None, start_seconds=DEADLINE_SECONDS, **config):
+    """Runs `python -m ccms_server` with a configuration file in a directory.
+
+    Args:
+        directory: For the file.
+        environment: Variables beside those of this process.
+        start_seconds: How long its start may take.
+        config: See `config_text`.
+    """
     path = directory / "config.json"
     path.write_text(config_text(**config))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ccms_server", "-config", str(path), stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "ccms_server", "-config", str(path)),
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | (environment or {}),
     )
     log = []
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(start_seconds):
             http, grpc_address = await _addresses(process, log)
         reading = asyncio.create_task(_read_log(process, log))
         async with rest_client(http) as rest, AsyncClient(grpc_address) as grpc:

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ccms_server
+from ccms_server import jit
 
 REPORT = "import numba, ccms_server.jit; print(numba.config.CACHE_DIR)"
 
@@ -57,3 +59,39 @@ def test_a_read_only_installation_uses_the_users_cache(copy, tmp_path):
 
 def test_the_operator_decides_if_he_wants_to(copy, tmp_path):
     assert cache_folder(copy, NUMBA_CACHE_DIR=str(tmp_path)) == tmp_path
+
+
+def doubled(values):
+    return values * 2
+
+
+@pytest.fixture
+def new_kernel(monkeypatch):
+    """A kernel that was never compiled, and never will be kept."""
+    monkeypatch.setattr(jit, "IS_KEPT", False)
+    monkeypatch.setattr(jit, "_kernels", [])
+    return jit.kernel(doubled)
+
+
+def test_a_kernel_that_is_not_there_can_be_refused(new_kernel):
+    with jit.refusing_to_compile(), pytest.raises(jit.NotKeptError, match="doubled"):
+        new_kernel(np.ones(2))
+    assert new_kernel(np.ones(2)).tolist() == [2, 2], "it is compiled as soon as it may be"
+
+
+def test_a_kernel_that_is_there_is_never_refused(new_kernel):
+    new_kernel(np.ones(2))
+    with jit.refusing_to_compile():
+        assert new_kernel(np.ones(3)).tolist() == [2, 2, 2]
+        with pytest.raises(jit.NotKeptError):
+            new_kernel(np.ones((2, 2)))
+
+
+def test_what_is_compiled_is_told(new_kernel):
+    told = []
+    with jit.telling_what_is_compiled(told.append):
+        new_kernel(np.ones(2))
+        new_kernel(np.ones(2))
+    new_kernel(np.ones((2, 2)))
+    assert told == [f"{__name__}.doubled"]
+    assert jit.number_of_kernels() == 1
