@@ -21,6 +21,7 @@ from ccms_server.ingest.line_protocol import DecodedBatch
 from ccms_server.jit import NotKeptError, refusing_to_compile
 from ccms_server.model import QueryRequest, SeriesQuery
 from ccms_server.query import answers, plan
+from ccms_server.resident import give_back_libraries
 from ccms_server.store.append import Placement
 from ccms_server.store.metric import Aggregation, Metric
 from ccms_server.store.store import Store
@@ -51,6 +52,7 @@ def warm_up() -> None:
         compile_in_processes(["ccms_server.warm_up", part] for part in PARTS)
         _use_all()  # compiles what is missing still
         logger.info("compiled within %.0f s", monotonic() - began)
+    give_back_libraries()
 
 
 def _use_all() -> None:
