@@ -1,8 +1,9 @@
 """Places for what was sent: the writer's work between taking batches from its queue and making them durable."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ DECODERS_MAX: Final = 64
 
 ALWAYS: Final = 1 << 62
 """A time before or after every timestamp, in seconds."""
+
+_Number = TypeVar("_Number", bound=np.number)
 
 _LEVELS: Final = ("cluster", "host", "component", "sub-component")
 
@@ -54,26 +57,52 @@ class Placer:
             for number, name in batch.definitions:
                 batch.known.define(number, name, self._series_of)
 
-    def place(self, batch: Batch, now: float) -> tuple[WriteReport, Placement | None]:
-        """Finds places for the samples of a batch; new series are registered.
+    def decode(self, batch: Batch, now: float) -> "Decoded":
+        """Takes a batch apart; new series are registered.
 
         Args:
             batch: The batch.
             now: Seconds since the epoch.
 
-        Returns:
-            What becomes of each sample once those that have a place are put there; and these, if there are any.
-
         Raises:
             InvalidRequestError: Nothing of the batch can be stored.
         """
         if isinstance(batch, LineBatch):
-            report, placed = self._place_lines(batch, now)
-        elif isinstance(batch, ColumnBatch):
-            report, placed = self._place_columns(batch, now)
+            lines = self._decoder(batch.default_cluster).decode(batch.payload, int(now))
+            return Decoded(lines.series, lines.timestamps, lines.values, lines.lines, lines.report)
+        if isinstance(batch, ColumnBatch):
+            return self._decode_columns(batch)
+        return self._decode_numbered(batch)
+
+    def place(self, batches: Sequence["Decoded"], now: float) -> tuple[Placement, list[int]]:
+        """Finds places for the samples of some batches, in order, and completes the reports.
+
+        Args:
+            batches: Some batches; at least one.
+            now: Seconds since the epoch.
+
+        Returns:
+            The samples that have a place, and how many there are of each batch.
+        """
+        series = _joined([batch.series for batch in batches])
+        timestamps = _joined([batch.timestamps for batch in batches])
+        values = _joined([batch.values for batch in batches])
+        oldest, newest = self.oldest(now), int(now) + self._future_seconds
+        placed, outcome = self._store.place(series, timestamps, values, oldest=oldest, newest=newest)
+        sizes = [len(batch.series) for batch in batches]
+        if len(placed.series) == len(series):
+            counts = sizes
         else:
-            report, placed = self._place_numbered(batch, now)
-        return report, placed if placed is not None and len(placed.series) else None
+            counts, first = [], 0
+            for batch, size in zip(batches, sizes, strict=True):
+                part = outcome[first : first + size]
+                counts.append(int((part == STORED).sum()))
+                if counts[-1] < size:
+                    batch.report.merge(_rejections(batch, part, oldest, newest))
+                first += size
+        for batch, count in zip(batches, counts, strict=True):
+            batch.report.stored += count
+        return placed, counts
 
     def oldest(self, now: float) -> int:
         """Time in seconds before which samples are rejected."""
@@ -83,11 +112,7 @@ class Placer:
         """Which metrics are configured has changed."""
         self._decoders.clear()  # they remember lines to ignore
 
-    def _place_lines(self, batch: LineBatch, now: float) -> tuple[WriteReport, Placement | None]:
-        decoded = self._decoder(batch.default_cluster).decode(batch.payload, int(now))
-        return self._place(decoded.series, decoded.timestamps, decoded.values, decoded.lines, decoded.report, now)
-
-    def _place_columns(self, batch: ColumnBatch, now: float) -> tuple[WriteReport, Placement | None]:
+    def _decode_columns(self, batch: ColumnBatch) -> "Decoded":
         report = WriteReport()
         taken: list[SampleColumn] = []
         rows: list[tuple[int, int, int, int, int]] = []  # of each: series, samples, first index, start, interval
@@ -108,7 +133,7 @@ class Placer:
                     report.rejected[reason] += n_samples - REJECTIONS_KEPT_MAX
             first += n_samples
         if not taken:
-            return report, None
+            return Decoded(*_NOTHING, report)
         ids, lengths, firsts, starts, intervals = np.array(rows, np.int64).T
         ends = np.cumsum(lengths)
         offsets = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)  # of each sample in its column
@@ -117,23 +142,21 @@ class Placer:
             if column.timestamps is not None:
                 timestamps[end - len(column.timestamps) : end] = column.timestamps
         series, indexes = np.repeat(ids.astype(np.int32), lengths), np.repeat(firsts, lengths) + offsets
-        return self._place(
-            series, timestamps, np.concatenate([column.values for column in taken]), indexes, report, now
-        )
+        return Decoded(series, timestamps, np.concatenate([column.values for column in taken]), indexes, report)
 
-    def _place_numbered(self, batch: NumberedBatch, now: float) -> tuple[WriteReport, Placement | None]:
+    def _decode_numbered(self, batch: NumberedBatch) -> "Decoded":
         series = batch.known.resolve(batch.numbers, self._series_of)
         indexes = np.arange(len(series), dtype=np.int64)
         report = WriteReport()
         kept = series >= 0
         if kept.all():
-            return self._place(series, batch.timestamps, batch.values, indexes, report, now)
+            return Decoded(series, batch.timestamps, batch.values, indexes, report)
         for index in np.flatnonzero(~kept)[:REJECTIONS_KEPT_MAX].tolist():
             message = batch.known.rejection(int(batch.numbers[index]))
             report.first_rejected.append(Rejection(index, rejection_reason(int(series[index])), message))
         for found, count in zip(*np.unique(series[~kept], return_counts=True), strict=True):
             report.rejected[rejection_reason(int(found))] = int(count)
-        return self._place(series[kept], batch.timestamps[kept], batch.values[kept], indexes[kept], report, now)
+        return Decoded(series[kept], batch.timestamps[kept], batch.values[kept], indexes[kept], report)
 
     def _series_of_column(self, column: SampleColumn) -> int | tuple[RejectReason, str]:
         """The series of a column, or why it has none."""
@@ -175,33 +198,6 @@ class Placer:
         assert metric_id is not None, column.series
         return column.interval or self._store.tables[metric_id].metric.interval
 
-    def _place(
-        self,
-        series: NDArray[np.int32],
-        timestamps: NDArray[np.int64],
-        values: NDArray[np.float64],
-        indexes: NDArray[np.integer],
-        report: WriteReport,
-        now: float,
-    ) -> tuple[WriteReport, Placement]:
-        """Finds places for decoded samples, and completes the report of their decoding."""
-        oldest, newest = self.oldest(now), int(now) + self._future_seconds
-        placed, outcome = self._store.place(series, timestamps, values, oldest=oldest, newest=newest)
-        stored = len(placed.series)
-        if stored == len(series):
-            report.stored += stored
-            return report, placed
-        applied = WriteReport(stored=stored, ignored=int((outcome == NO_SAMPLE).sum()))
-        rejected = np.flatnonzero((outcome != STORED) & (outcome != NO_SAMPLE))
-        for position in rejected[:REJECTIONS_KEPT_MAX].tolist():
-            reason = RejectReason(int(outcome[position]))
-            message = _explain(reason, int(timestamps[position]), float(values[position]), oldest, newest)
-            applied.first_rejected.append(Rejection(int(indexes[position]), reason, message))
-        counts = np.bincount(outcome[rejected])
-        applied.rejected = {RejectReason(reason): int(counts[reason]) for reason in np.flatnonzero(counts).tolist()}
-        report.merge(applied)
-        return report, placed
-
     def _decoder(self, default_cluster: str) -> LineDecoder:
         decoder = self._decoders.get(default_cluster)
         if decoder is None:
@@ -217,6 +213,47 @@ class Placer:
         while len(self._decoders) > 1 and (len(self._decoders) > DECODERS_MAX or known > KEYS_MAX):
             _, forgotten = self._decoders.popitem(last=False)
             known -= forgotten.known_keys
+
+
+class Decoded(NamedTuple):
+    """A batch taken apart: arrays of shape (n_samples,), and what is known already of what becomes of it."""
+
+    series: NDArray[np.int32]
+    """Ids."""
+    timestamps: NDArray[np.int64]
+    """Seconds since the epoch."""
+    values: NDArray[np.float64]
+    indexes: NDArray[np.integer]
+    """Of each sample in the batch, as its sender counts."""
+    report: WriteReport
+
+
+_NOTHING: Final = (np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
+
+
+def _joined(arrays: Sequence[NDArray[_Number]]) -> NDArray[_Number]:
+    """Some arrays of one dimension, one after another; a single one is not copied."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _rejections(batch: Decoded, outcome: NDArray[np.uint8], oldest: int, newest: int) -> WriteReport:
+    """Why some samples of a batch have no place.
+
+    Args:
+        batch: The batch.
+        outcome: uint8 array of shape (n_samples,), see `Store.place`.
+        oldest: Earlier samples were rejected, seconds.
+        newest: Later samples were rejected, seconds.
+    """
+    report = WriteReport(ignored=int((outcome == NO_SAMPLE).sum()))
+    rejected = np.flatnonzero((outcome != STORED) & (outcome != NO_SAMPLE))
+    for position in rejected[:REJECTIONS_KEPT_MAX].tolist():
+        reason = RejectReason(int(outcome[position]))
+        message = _explain(reason, int(batch.timestamps[position]), float(batch.values[position]), oldest, newest)
+        report.first_rejected.append(Rejection(int(batch.indexes[position]), reason, message))
+    counts = np.bincount(outcome[rejected])
+    report.rejected = {RejectReason(reason): int(counts[reason]) for reason in np.flatnonzero(counts).tolist()}
+    return report
 
 
 def _explain(reason: RejectReason, timestamp: int, value: float, oldest: int, newest: int) -> str:

@@ -19,7 +19,7 @@ from ccms_server.durability.keeper import Keeper
 from ccms_server.durability.known_writes import KnownWrite, NameKind, WriteId
 from ccms_server.errors import DiskUnavailableError, RequestError, SequenceGapError
 from ccms_server.ingest.pending import Outcome, Pending, PendingCall, PendingCheckpoint
-from ccms_server.ingest.placing import Placer
+from ccms_server.ingest.placing import Decoded, Placer
 from ccms_server.ingest.unheard import UnheardRejections
 from ccms_server.model import WriteReport
 from ccms_server.store.append import Placement
@@ -224,7 +224,7 @@ class WriterThread:
         """
         now = self._clock()
         outcomes: list[Outcome | None] = []
-        group = _Group()
+        group = _Group(now)
         for position, pending in enumerate(batch):
             try:
                 if isinstance(pending, PendingCall):
@@ -241,9 +241,9 @@ class WriterThread:
                 if known is not None:
                     outcomes.append(replace(known, already_stored=True))
                     continue
-                report, placed = self._placer.place(pending.batch, now)
-                outcomes.append(report)
-                group.add(position, placed, pending.id, report)
+                decoded = self._placer.decode(pending.batch, now)
+                outcomes.append(decoded.report)
+                group.add(position, decoded, pending.id)
             except (DiskUnavailableError, RequestError) as error:
                 outcomes.append(error)
             except Exception as error:  # a defect, or no memory: it costs this part, and no other
@@ -274,56 +274,102 @@ class WriterThread:
         return None
 
     def _put(self, group: "_Group", outcomes: list[Outcome | None]) -> None:
-        """Stores what was placed, all of it together; afterwards nothing is left in the group."""
-        failure: Exception | None = None
-        placements = list(group.placements.values())
-        try:
-            if placements or group.writes:
-                self._keeper.put(placements, list(group.writes.values()))
-        except DiskUnavailableError as error:
-            failure = error
-        except Exception as error:
-            logger.exception("%d batches could not be written", len(placements))
-            failure = error
-        if failure is not None:
-            for position in group.placements.keys() | group.writes.keys():
-                outcomes[position] = failure
+        """Stores what was decoded, all of it together; afterwards nothing is left in the group."""
+        placements, positions = self._place(group, outcomes)
+        writes = group.known_writes(outcomes)
         group.clear()
-        if failure is None and placements:
+        if not placements and not writes:
+            return
+        try:
+            self._keeper.put(placements, list(writes.values()))
+        except Exception as error:
+            if not isinstance(error, DiskUnavailableError):
+                logger.exception("%d batches could not be written", len(positions))
+            for position in positions | writes.keys():
+                outcomes[position] = error
+            return
+        if placements:
             try:
                 self._watches.publish(placements)
             except Exception:  # the samples are stored, whatever those who watch make of them
                 logger.exception("samples could not be shown to those who watch")
 
+    def _place(self, group: "_Group", outcomes: list[Outcome | None]) -> tuple[list[Placement], set[int]]:
+        """Finds places for the samples of a group; returns these, and the positions of batches that have some."""
+        if not group.decoded:
+            return [], set()
+        try:
+            placed, counts = self._placer.place(list(group.decoded.values()), group.now)
+        except Exception:  # a defect, or no memory
+            return self._place_one_by_one(group, outcomes)
+        positions = {position for position, count in zip(group.decoded, counts, strict=True) if count}
+        return [placed] if positions else [], positions
+
+    def _place_one_by_one(self, group: "_Group", outcomes: list[Outcome | None]) -> tuple[list[Placement], set[int]]:
+        """The same, where one of the batches cannot be placed: it costs no other, but those of its name behind it."""
+        placements: list[Placement] = []
+        positions: set[int] = set()
+        failed: dict[tuple[NameKind, str], WriteId] = {}
+        for position in sorted(group.decoded.keys() | group.ids.keys()):
+            write_id, decoded = group.ids.get(position), group.decoded.get(position)
+            if write_id is not None and (first := failed.get((write_id.kind, write_id.name))) is not None:
+                outcomes[position] = SequenceGapError(write_id.number, first.number - 1)
+                continue
+            if decoded is None:
+                continue
+            try:
+                placed, [count] = self._placer.place([decoded], group.now)
+            except Exception as error:
+                logger.exception("a batch of %d samples could not be written", len(decoded.series))
+                outcomes[position] = error
+                if write_id is not None:
+                    failed[write_id.kind, write_id.name] = write_id
+                continue
+            if count:
+                placements.append(placed)
+                positions.add(position)
+        return placements, positions
+
 
 class _Group:
-    """Batches that are placed, to be stored together.
+    """Batches that are decoded, to be stored together.
 
     Attributes:
-        placements: Samples of each batch that has some, by its position.
-        writes: What batches will be known by, by their position.
+        now: Seconds since the epoch, for all of them.
+        decoded: Samples of each batch that has some, by its position.
+        ids: What batches are told from others by, by their position.
     """
 
-    def __init__(self) -> None:
-        self.placements: dict[int, Placement] = {}
-        self.writes: dict[int, KnownWrite] = {}
+    def __init__(self, now: float) -> None:
+        self.now: Final = now
+        self.decoded: dict[int, Decoded] = {}
+        self.ids: dict[int, WriteId] = {}
         self._last: dict[tuple[NameKind, str], int] = {}
 
-    def add(self, position: int, placed: Placement | None, write_id: WriteId | None, report: WriteReport) -> None:
-        if placed is not None:
-            self.placements[position] = placed
+    def add(self, position: int, decoded: Decoded, write_id: WriteId | None) -> None:
+        if len(decoded.series):
+            self.decoded[position] = decoded
         if write_id is not None:
-            # Not all of the explanations: there may be many writes to remember, and each may have been all wrong.
-            self.writes[position] = KnownWrite(write_id, replace(report, first_rejected=report.first_rejected[:1]))
+            self.ids[position] = write_id
             self._last[write_id.kind, write_id.name] = write_id.number
 
     def last_number(self, write_id: WriteId) -> int | None:
         """The last number of a name in this group."""
         return self._last.get((write_id.kind, write_id.name))
 
+    def known_writes(self, outcomes: Sequence[Outcome | None]) -> dict[int, KnownWrite]:
+        """What batches will be known by, by their position; those that failed will not be."""
+        writes: dict[int, KnownWrite] = {}
+        for position, write_id in self.ids.items():
+            report = outcomes[position]
+            if isinstance(report, WriteReport):
+                # Not all of the explanations: there may be many writes to remember, and each may have been all wrong.
+                writes[position] = KnownWrite(write_id, replace(report, first_rejected=report.first_rejected[:1]))
+        return writes
+
     def clear(self) -> None:
-        self.placements.clear()
-        self.writes.clear()
+        self.decoded.clear()
+        self.ids.clear()
         self._last.clear()
 
 

@@ -11,7 +11,7 @@ from ccms_server.errors import DiskUnavailableError, RejectReason, SequenceGapEr
 from ccms_server.ingest.batches import LineBatch, NumberedBatch
 from ccms_server.ingest.numbered_series import NumberedSeries
 from ccms_server.ingest.writer import Writer
-from ccms_server.model import SeriesName
+from ccms_server.model import SeriesName, WriteReport
 from ccms_server.store.metric import Metric
 from ccms_server.store.store import Store
 from ccms_server.store.tile_pool import TILE_BYTES
@@ -160,6 +160,34 @@ async def test_batches_behind_one_that_failed_fail_as_well(writer, keeper, store
         await writer.write(lines(3), batch(3))
     for number in (1, 2, 3):
         assert (await writer.write(lines(number, number), batch(number))).stored == 1
+    writer.close()
+    await running
+
+
+async def test_batches_behind_one_that_finds_no_place_fail_as_well(writer, store, monkeypatch):
+    """They are placed together: a defect costs the batch that has it, those of its stream behind it, and no others."""
+    place = store.place
+
+    def fails_for_a_value(series, timestamps, values, **bounds):
+        if 2.0 in values:
+            raise MemoryError("no more")
+        return place(series, timestamps, values, **bounds)
+
+    monkeypatch.setattr(store, "place", fails_for_a_value)
+    ids = [batch(1), batch(2), batch(3), batch(1, "other"), None, request()]
+    tasks = [asyncio.create_task(writer.write(lines(number + 1, number), name)) for number, name in enumerate(ids)]
+    await asyncio.sleep(0)
+    running = asyncio.create_task(writer.run())
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [
+        WriteReport, MemoryError, SequenceGapError, WriteReport, WriteReport, WriteReport,
+    ]  # fmt: skip
+    assert outcomes[2].last == 1
+    monkeypatch.setattr(store, "place", place)
+    for number in (2, 3):
+        report = await writer.write(lines(number, number - 1), batch(number))
+        assert (report.stored, report.already_stored) == (1, False)
+    assert held(store) == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     writer.close()
     await running
 

@@ -241,10 +241,10 @@ async def test_closing_while_a_batch_is_written_does_not_wait_for_maintenance(wr
 async def test_a_batch_that_fails_costs_no_other_and_its_sender_is_told(running, store, monkeypatch, caplog):
     place = store.place
 
-    def fails_for_one_sample(series, *arguments, **bounds):
-        if len(series) == 1:
+    def fails_for_one_sample(series, timestamps, values, **bounds):
+        if 1.0 in values:
             raise MemoryError("no more")
-        return place(series, *arguments, **bounds)
+        return place(series, timestamps, values, **bounds)
 
     monkeypatch.setattr(store, "place", fails_for_one_sample)
     bad, good = await asyncio.gather(
