@@ -18,7 +18,7 @@ from ccms_server.errors import LimitExceededError
 from ccms_server.matcher import SeriesMatcher
 from ccms_server.model import SeriesName
 from ccms_server.store.append import Placement
-from ccms_server.store.store import SeriesRow, Store
+from ccms_server.store.store import NewSeries, Store
 
 logger = logging.getLogger(__name__)
 
@@ -195,12 +195,13 @@ class Watches:
         for watch in watches:
             self.missed += watch.publish(placed, intervals)
 
-    def _on_registered(self, row: SeriesRow) -> None:
+    def _on_registered(self, new: NewSeries) -> None:
         for watch in self._watches:
             try:
-                watch.add(row.series, self._store.tables[row.metric_id].metric.name, row.path)
+                for series, (metric_id, path) in enumerate(zip(new.metric_ids, new.paths, strict=True), new.first):
+                    watch.add(series, self._store.tables[metric_id].metric.name, path)
             except Exception:  # others have to know of the series all the same
-                logger.exception("a series could not be shown to those who watch")
+                logger.exception("series could not be shown to those who watch")
 
 
 def _wake(loop: asyncio.AbstractEventLoop, arrived: asyncio.Event) -> None:

@@ -32,7 +32,7 @@ from ccms_server.durability.damage import Damage, DamageLog
 from ccms_server.durability.directory import write_durably
 from ccms_server.durability.records import HEADER_BYTES, Buffer, Scan, check_header, file_header, frame
 from ccms_server.errors import DirectoryError
-from ccms_server.store.store import Reserved, SeriesRow
+from ccms_server.store.store import NewSeries, Reserved, SeriesRow
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Catalogue:
         self._damage = damage
         self._records: dict[int, tuple[int, bytes]] | None = {}  # by number: kind, payload; until they are restored
         self._added_metrics: list[StoredMetric] = []
-        self._added: list[SeriesRow] = []
+        self._added: list[NewSeries] = []
         self._size = 0
         self._unmended: bytes | None = None  # content of both copies, if one of them may have another one
         self._reserved: Reserved | None = None
@@ -169,9 +169,9 @@ class Catalogue:
                     logger.warning("%s was missing or not as it should be: mended from the other copy", path)
             self._unmended = None
 
-    def add(self, row: SeriesRow) -> None:
-        """Takes note of a new series; `save` makes it durable."""
-        self._added.append(row)
+    def add(self, new: NewSeries) -> None:
+        """Takes note of new series; `save` makes them durable."""
+        self._added.append(new)
 
     def reserve(self, reserved: Reserved) -> None:
         """Takes note of ids and bands that series must not get; `save` makes it durable. No series are new yet."""
@@ -197,9 +197,9 @@ class Catalogue:
         if self._reserved is not None:
             number += 1
             parts += frame(number, RESERVED, [HEAD.pack(*self._reserved)])
-        for run in _consecutive(self._added):
+        for payload in _series_payloads(self._added):
             number += 1
-            parts += frame(number, SERIES, [_series_payload(run)])
+            parts += frame(number, SERIES, [payload])
         content = b"".join(parts)
         for path in self._copies:
             with path.open("r+b") as file:
@@ -225,17 +225,19 @@ def _read(path: Path, damage: DamageLog) -> tuple[dict[int, tuple[int, bytes]], 
     return records, (scan.end, len(content))
 
 
-def _consecutive(rows: Sequence[SeriesRow]) -> Iterator[Sequence[SeriesRow]]:
-    """Rows in pieces of bounded size; their ids follow one another."""
-    for first in range(0, len(rows), ROWS_MAX):
-        yield rows[first : first + ROWS_MAX]
-
-
-def _series_payload(rows: Sequence[SeriesRow]) -> bytes:
-    columns = np.array([(row.metric_id, row.band) for row in rows], "<u4").T.tobytes()
-    lanes = bytes(row.lane for row in rows)
-    paths = "\n".join(ELEMENT_SEPARATOR.join(row.path) for row in rows)
-    return b"".join([HEAD.pack(rows[0].series, len(rows)), columns, lanes, paths.encode()])
+def _series_payloads(added: Sequence[NewSeries]) -> Iterator[bytes]:
+    """Payloads of bounded size for series whose ids follow one another."""
+    if not added:
+        return
+    metric_ids = np.array([metric_id for new in added for metric_id in new.metric_ids], "<u4")
+    bands = np.array([band for new in added for band in new.bands], "<u4")
+    lanes = bytes([lane for new in added for lane in new.lanes])
+    paths = [ELEMENT_SEPARATOR.join(path) for new in added for path in new.paths]
+    for begin in range(0, len(paths), ROWS_MAX):
+        rows = slice(begin, begin + ROWS_MAX)
+        text = "\n".join(paths[rows]).encode()
+        head = HEAD.pack(added[0].first + begin, len(lanes[rows]))
+        yield b"".join([head, metric_ids[rows].tobytes(), bands[rows].tobytes(), lanes[rows], text])
 
 
 def _series_metrics(payload: bytes) -> list[int]:

@@ -4,7 +4,7 @@ Series ids and band numbers are positions in these arrays. They grow by doubling
 that took the old one keeps a consistent, slightly older view.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -75,6 +75,20 @@ class SeriesArrays:
         self.columns.lane[series] = lane
         self.count += 1
         return series
+
+    def extend(self, bands: Sequence[int], lanes: Sequence[int]) -> int:
+        """Registers series at rows.
+
+        Returns:
+            The id of the first one; the others follow.
+        """
+        first, end = self.count, self.count + len(bands)
+        while end > len(self.columns.band):
+            self.columns = SeriesColumns(*_doubled(self.columns, self._new_row))
+        self.columns.band[first:end] = bands
+        self.columns.lane[first:end] = lanes
+        self.count = end
+        return first
 
     def add_lost(self) -> None:
         """Gives away the id of a series that nothing is known of: it has no row, band -1."""

@@ -90,6 +90,18 @@ class SeriesRow(NamedTuple):
     lane: int
 
 
+class NewSeries(NamedTuple):
+    """Series that are registered together; each column has one entry for each of them."""
+
+    first: int
+    """Id of the first one; the others follow."""
+    metric_ids: list[int]
+    paths: list[tuple[str, ...]]
+    """Cluster, host, and optionally component and sub-component."""
+    bands: list[int]
+    lanes: list[int]
+
+
 class Reserved(NamedTuple):
     """What new series must not get, because it belonged to series that are lost."""
 
@@ -99,13 +111,23 @@ class Reserved(NamedTuple):
     """Bands before this one, all rows of them."""
 
 
+class _LevelInUse(NamedTuple):
+    """A level of a host whose series are being registered."""
+
+    path: tuple[str, ...]
+    known: dict[int, int]
+    """See `Level.series`."""
+    new: dict[int, int]
+    """What is to be added."""
+
+
 class Store:
     """Tree, tables and tiles of all metrics.
 
     Attributes:
         tree: All levels.
         tables: The tables of all metrics, by metric id.
-        on_registered: Are told of every series that is registered, on the thread that writes.
+        on_registered: Are told of all series that are registered, on the thread that writes.
         log_number: Number of the last entry of the log that was put; None: the store is not logged.
     """
 
@@ -122,7 +144,7 @@ class Store:
         """
         self.tree = Tree()
         self.tables = [MetricTable(metric, number) for number, metric in enumerate(metrics)]
-        self.on_registered: list[Callable[[SeriesRow], None]] = []
+        self.on_registered: list[Callable[[NewSeries], None]] = []
         self.log_number: int | None = None
         self._metric_ids = {metric.name: number for number, metric in enumerate(metrics) if number not in retired}
         assert len(self._metric_ids) + len(set(retired)) == len(metrics), "metric names are unique"
@@ -239,18 +261,95 @@ class Store:
         known = self.known_series(metric_id, path)
         if known is not None:
             return known
-        if self._series.count >= self._series_max:
+        if not self.series_free:
             return None
-        table = self.tables[metric_id]
-        if not table.bands or self._bands.columns.rows[table.bands[-1]] == TILE_ROWS:
-            table.bands.append(self._bands.add(metric_id, table.metric.interval))
-        band = table.bands[-1]
-        row = SeriesRow(self._series.count, metric_id, path, band, int(self._bands.columns.rows[band]))
-        self._series.add(row.band, row.lane)
-        self._hang_up(row)
+        new = self._take_rows([metric_id], [path])
+        self.tree.make(path).series[metric_id] = new.first
+        self._announce(new)
+        return new.first
+
+    def host_series(
+        self, cluster: str, host: str, below_host: Sequence[tuple[int, tuple[str, ...]]]
+    ) -> NDArray[np.int32]:
+        """Series of one host; registers those that are new, in order. There is room for all of them.
+
+        Args:
+            cluster: The cluster.
+            host: The host.
+            below_host: Of each series, the metric and the path below the host: empty, or component and perhaps
+                sub-component. One may come several times.
+
+        Returns:
+            int32 array of shape (n_series,): their ids.
+        """
+        assert len(below_host) <= self.series_free, len(below_host)
+        ids: list[int] = []
+        levels: dict[tuple[str, ...], _LevelInUse] = {}
+        metric_ids: list[int] = []
+        paths: list[tuple[str, ...]] = []
+        next_id = self._series.count
+        for metric_id, below in below_host:
+            level = levels.get(below)
+            if level is None:
+                path = (cluster, host, *below)
+                level = levels[below] = _LevelInUse(path, self.tree.make(path).series, {})
+            series = level.known.get(metric_id)
+            if series is None:
+                series = level.new.get(metric_id)
+                if series is None:
+                    series = level.new[metric_id] = next_id
+                    next_id += 1
+                    metric_ids.append(metric_id)
+                    paths.append(level.path)
+            ids.append(series)
+        if metric_ids:
+            new = self._take_rows(metric_ids, paths)
+            for level in levels.values():
+                level.known.update(level.new)
+            self._announce(new)
+        return np.array(ids, np.int32)
+
+    @property
+    def series_free(self) -> int:
+        """Series that may still be registered."""
+        return max(0, self._series_max - self._series.count)
+
+    def _take_rows(self, metric_ids: list[int], paths: list[tuple[str, ...]]) -> NewSeries:
+        """Gives new series of one host ids and rows. Readers do not see them before they hang in the tree."""
+        rows_of_band = self._bands.columns.rows
+        last: dict[int, tuple[int, int]] = {}  # of each metric: its last band, and how many rows are taken there
+        bands: list[int] = []
+        lanes: list[int] = []
+        for metric_id in metric_ids:
+            known = last.get(metric_id)
+            if known is None:
+                table = self.tables[metric_id]
+                band = table.bands[-1] if table.bands else -1
+                lane = int(rows_of_band[band]) if table.bands else TILE_ROWS
+            else:
+                band, lane = known
+            if lane == TILE_ROWS:
+                table = self.tables[metric_id]
+                band, lane = self._bands.add(metric_id, table.metric.interval), 0
+                table.bands.append(band)
+            bands.append(band)
+            lanes.append(lane)
+            last[metric_id] = band, lane + 1
+        first = self._series.extend(bands, lanes)
+        columns = self._bands.columns
+        columns.series[bands, lanes] = range(first, first + len(bands))
+        columns.rows[bands] = np.array(lanes) + 1  # of several rows in a band, the last one counts
+        return NewSeries(first, metric_ids, paths, bands, lanes)
+
+    def _announce(self, new: NewSeries) -> None:
+        """Tells of series of one host that hang in the tree now."""
+        below_host = {
+            metric_id for metric_id, path in zip(new.metric_ids, new.paths, strict=True) if len(path) > HOST_DEPTH
+        }
+        if below_host:
+            self._note_host(self.tree.make(new.paths[0][:HOST_DEPTH]), below_host)
         for tell in self.on_registered:
-            tell(row)
-        return row.series
+            tell(new)
 
     def restore_series(self, rows: Iterable[SeriesRow | Reserved]) -> None:
         """Registers series in the rows they had before, in an empty store.
@@ -288,12 +387,18 @@ class Store:
 
     def _hang_up(self, row: SeriesRow) -> None:
         """Makes a series known to its band and to the tree."""
-        bands, table = self._bands.columns, self.tables[row.metric_id]
+        bands = self._bands.columns
         bands.series[row.band, row.lane] = row.series
         bands.rows[row.band] = row.lane + 1
         self.tree.make(row.path).series[row.metric_id] = row.series
         if len(row.path) > HOST_DEPTH:
-            table.hosts.setdefault(self.tree.make(row.path[:HOST_DEPTH]), len(table.hosts))
+            self._note_host(self.tree.make(row.path[:HOST_DEPTH]), [row.metric_id])
+
+    def _note_host(self, host: Level, metric_ids: Iterable[int]) -> None:
+        """Lets the tables of metrics know that a host has series of them below it."""
+        for metric_id in metric_ids:
+            hosts = self.tables[metric_id].hosts
+            hosts.setdefault(host, len(hosts))
 
     def append(
         self,

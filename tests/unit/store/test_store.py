@@ -384,3 +384,50 @@ def test_a_tile_opened_again_in_the_pause_after_it_was_sealed_stays_stale(store)
     store.seal_all()
     assert not table.windows[number].open_tiles()
     assert read(store, "flops", HOST, START, START + 180)[0] == [10, 1009, 10]
+
+
+def test_series_of_a_host_are_registered_together_as_they_would_be_one_by_one():
+    metrics = [Metric("load", 60, None), Metric("flops", 60, Aggregation.SUM)]
+    threads = [(metric, (f"hwthread{thread}",)) for metric in (1, 0) for thread in range(TILE_ROWS + 3)]
+    below_host = [(0, ()), threads[5], *threads, (1, ("socket0", "die1")), threads[0], (0, ())]
+    told = {True: [], False: []}
+    stores = {}
+    for is_together in told:
+        store = stores[is_together] = Store(metrics, series_max=1000, open_window_bytes=0)
+        store.on_registered.append(
+            lambda new, rows=told[is_together]: rows.extend(
+                zip(range(new.first, new.first + len(new.paths)), new.metric_ids, new.paths, strict=True)
+            )
+        )
+        store.series_id(1, ("c", "other", "hwthread1"))
+
+    together = stores[True].host_series("c", "h", below_host)
+    one_by_one = [stores[False].series_id(metric, ("c", "h", *below)) for metric, below in below_host]
+
+    assert together.tolist() == one_by_one
+    assert told[True] == told[False]
+    assert stores[True].series_free == stores[False].series_free
+    assert stores[True].host_series("c", "h", below_host).tolist() == one_by_one, "they are known"
+    for together_table, other_table in zip(stores[True].tables, stores[False].tables, strict=True):
+        assert list(together_table.hosts.values()) == list(other_table.hosts.values())
+        assert together_table.bands == other_table.bands
+    _, rows = stores[True].series_columns(["band", "lane"])
+    _, expected = stores[False].series_columns(["band", "lane"])
+    assert rows["band"].tolist() == expected["band"].tolist()
+    assert rows["lane"].tolist() == expected["lane"].tolist()
+
+
+def test_a_reader_meets_only_series_that_have_a_row():
+    """Every series in the tree is in the columns that readers index."""
+    store = Store([Metric("load", 60, None)], series_max=5000, open_window_bytes=0)
+    seen = []
+
+    class Spying(dict):
+        def update(self, new):
+            seen.extend(store.is_known(np.array(list(new.values()), np.int32)).tolist())
+            super().update(new)
+
+    store.tree.make(("c", "h")).series = Spying()
+    store.host_series("c", "h", [(0, ())])
+
+    assert seen == [True]
