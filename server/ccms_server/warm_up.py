@@ -81,12 +81,14 @@ def _small_store() -> Store:
 
 
 def _decoded(decode: Callable[[bytes, int], DecodedBatch]) -> Sequence[DecodedBatch]:
-    """Decodes known and unknown lines; returns the samples of every step."""
+    """Decodes known and unknown lines, and those of hosts that send alike; returns the samples of every step."""
     template = "".join(
         f"warm_up,hostname=h,type=hwthread,type-id={thread} value=0.{thread}12345678901234567 %d\n"
         for thread in range(AGGREGATED_MEMBERS_MIN)
     )
     decode("".join(f"ignored{number} value=1\n" for number in range(KEYS)).encode(), 0)
+    for host in ("like", "another"):
+        decode(f"warm_up,host={host},type=hwthread value=1\nwarm_up,host={host} value=1\n".encode(), 0)
     batches = []
     for step in range(STEPS):
         # Every thread has a gap somewhere, so that sealing meets full and gappy pages.

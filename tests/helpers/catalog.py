@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 
 class DictCatalog:
     """Numbers metrics in the order given, and series in the order of registration.
@@ -25,3 +27,13 @@ class DictCatalog:
         if known is None and (self._series_max is None or len(self.series) < self._series_max):
             known = self.series[metric_id, path] = len(self.series)
         return known
+
+    @property
+    def series_free(self) -> int:
+        return 1 << 30 if self._series_max is None else self._series_max - len(self.series)
+
+    def host_series(self, cluster, host, below_host):
+        assert len(below_host) <= self.series_free
+        return np.array(
+            [self.series_id(metric_id, (cluster, host, *below)) for metric_id, below in below_host], np.int32
+        )

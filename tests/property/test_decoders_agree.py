@@ -157,6 +157,57 @@ def test_on_anything(sent, default_cluster, line_bytes_max, keys_max, series_max
     )
 
 
+HOST = b"@HOST@"
+host_names = st.sampled_from(
+    [b"h1", b"h1", b"h2", b"h", b"h11", b"h\xc3\xa4", b"h\\ 3", b"h\\=", b"h=", b"..", b"", b"c1"]
+)
+host_tags = st.sampled_from([b",hostname=", b",hostname=", b",host=", b",hos=", b",xhost="]).map(lambda tag: tag + HOST)
+lines_of_a_host = joined(
+    st.sampled_from([b"load", b"load", b"flops_any", b"odd\\,name", b"nope", b"l\\oad"]),
+    st.sampled_from([b"", b"", b",cluster=c1", b",cluster=c2", b",type=hwthread,type-id=0"]),
+    st.one_of(*[host_tags] * 6, st.just(b""), st.sampled_from([b",host=h1,hostname=h2", b",host=h2"])),
+    st.one_of(*[NOTHING] * 6, host_tags, st.sampled_from([b",host=h1", b",host"])),
+    st.sampled_from(
+        [b"", b",type=node", b",type=hwthread,type-id=7", b",cluster=c1", b",type=s\\ ,subtype=d", b",host=h2"]
+    ),
+    st.one_of(*[st.just(b" value=1")] * 4, joined(gaps, field_names, numbers)),
+    st.one_of(*[st.sampled_from([b"", b" 1700000000"])] * 4, timestamps),
+    st.sampled_from([b"\n", b"\n", b"\n", b"\r\n", b"\n\n# \n"]),
+)
+
+
+@st.composite
+def payloads_of_hosts(draw):
+    """Payloads of hosts that send the same lines, most of them, but for their names."""
+    of_all = draw(st.lists(lines_of_a_host, min_size=1, max_size=10))
+    sent = []
+    for _ in range(draw(st.integers(1, 4))):
+        parts = []
+        for host in draw(st.lists(host_names, min_size=1, max_size=4)):
+            own = draw(st.lists(st.one_of(*[st.sampled_from(of_all)] * 4, lines_of_a_host), max_size=4))
+            parts += [line.replace(HOST, host) for line in draw(st.sampled_from([of_all, of_all, of_all[::-1]])) + own]
+        sent.append(b"".join(parts))
+    return sent
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    payloads_of_hosts(),
+    st.sampled_from(["", "d", "c1", ".."]),
+    st.sampled_from([65536, 65536, 65536, 45]),
+    st.sampled_from([1000, 1000, 1000, 5]),
+    st.sampled_from([None, None, None, 1, 3, 6]),
+)
+def test_on_hosts_that_send_alike(sent, default_cluster, line_bytes_max, keys_max, series_max):
+    assert_agree(
+        sent,
+        default_cluster=default_cluster,
+        line_bytes_max=line_bytes_max,
+        keys_max=keys_max,
+        series_max=series_max,
+    )
+
+
 @settings(max_examples=EXAMPLES // 2, deadline=None)
 @given(st.lists(st.tuples(numbers, timestamps), min_size=1, max_size=40))
 def test_on_numbers(pairs):

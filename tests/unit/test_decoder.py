@@ -120,9 +120,61 @@ def test_collectors_batches_are_known_again_in_any_order():
     shuffled = b"\n".join(sorted(b"".join(batches).split(b"\n"), key=lambda line: line[::-1]))
     batch = decoder.decode(shuffled, NOW)
 
-    assert asked == 3 * 426 == len(batch.series)
+    assert asked == 426 + 2, "of the other hosts one line each is read slowly, which tells their names"
     assert catalog.asked == asked
+    assert len(batch.series) == 3 * 426
     assert sorted(batch.series) == list(range(3 * 426))
+
+
+LIKE_OTHERS = b"""load,cluster=c,hostname=@,type=node value=1 1
+ignored,cluster=c,hostname=@ value=1 1
+load,cluster=c,hostname=@,type=cpu,type-id=1 value=2 1
+
+# comment
+load,cluster=c,hostname=@,type=cpu,type-id=1 value=3
+load,host=@,type=cpu,type-id=2 value=4 1
+load,type=cpu,type-id=3,host=@ value=5
+"""
+
+
+def test_lines_of_a_new_host_like_those_of_others_are_left_to_a_kernel_but_for_the_first():
+    decoder, catalog = new_decoder()
+    decoder.decode(LIKE_OTHERS.replace(b"@", b"h1"), NOW)
+
+    assert slow_lines(LIKE_OTHERS.replace(b"@", b"h2"), decoder, catalog) == 1
+    assert slow_lines(LIKE_OTHERS.replace(b"@", b"h2"), decoder, catalog) == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "slow"),
+    [
+        (b"load,cluster=c,hostname=@,type=cpu,type-id=1 value=2 1", 1),
+        (b"load,cluster=c,hostname=@,type=cpu,type-id=9 value=2 1", 2),
+        (b"load,cluster=e,hostname=@,type=cpu,type-id=1 value=2 1", 2),
+        (b"load,cluster=c,hostname=@,host=@,type=cpu,type-id=1 value=2 1", 2),
+        (b"load,cluster=c,hostname=h3,type=cpu,type-id=1 value=2 1", 2),
+        (b"load,cluster=c,hostname=@@,type=cpu,type-id=1 value=2 1", 2),
+        (b"load,cluster=c,hostname=@,type=cpu,type-id=1 value=2 x", 2),
+        (b"load,cluster=c,hostname=@,type=cpu,type-id=1", 2),
+        (b"load,cluster=c,hostname=@,type=cpu,type-id=%b value=2 1" % (b"1" * KEY_BYTES_MAX), 2),
+    ],
+)
+def test_other_lines_of_a_new_host_are_read_slowly(line, slow):
+    decoder, catalog = new_decoder()
+    decoder.decode(LIKE_OTHERS.replace(b"@", b"h1"), NOW)
+    first = b"load,cluster=c,hostname=h2,type=node value=1 1\n"
+
+    assert slow_lines(first + line.replace(b"@", b"h2"), decoder, catalog) == slow
+
+
+def test_one_off_keys_do_not_keep_templates_from_being_learned(monkeypatch):
+    monkeypatch.setattr(decoder_module, "TEMPLATES_MAX", 10)
+    decoder, catalog = new_decoder()
+    for host in range(20):
+        decoder.decode(b"load,cluster=c,hostname=h%d,serial=%d value=1 1\n" % (host, host), NOW)
+    decoder.decode(LIKE_OTHERS.replace(b"@", b"h1"), NOW)
+
+    assert slow_lines(LIKE_OTHERS.replace(b"@", b"h2"), decoder, catalog) == 1
 
 
 def test_known_lines_among_unknown_ones_are_mostly_left_to_the_kernel():

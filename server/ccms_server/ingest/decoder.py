@@ -4,6 +4,10 @@ Most lines a store receives differ from a line it has seen before by value and t
 without the GIL; at the first line it does not know it stops, `line_protocol.LineReader` reads the line and the key
 becomes known, and the kernel goes on behind it. So the lines are handled in order, by one side or the other, and what
 a line takes over from those before it is handed back and forth.
+
+Most unknown lines are those of a new host, which differ from lines of other hosts by its name as well. So once a line
+of it was read, another kernel decodes all those behind it that are like lines of other hosts, and their series are
+looked up, or registered, all at once.
 """
 
 from typing import Final
@@ -12,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccms_server.ingest.key_table import IGNORED, NO_NAME, Key, KeyTable
+from ccms_server.ingest.key_templates import TEMPLATES_MAX, KeyTemplates, plain_name
 from ccms_server.ingest.line_kernels import (
     CLUSTER,
     DEFAULT_CLUSTER,
@@ -36,12 +41,22 @@ from ccms_server.ingest.line_protocol import (
     LineRejectedError,
     Sample,
 )
+from ccms_server.ingest.template_kernels import (
+    BEGIN,
+    FOUND_COLUMNS,
+    IS_CLUSTER_IMPLICIT,
+    LENGTH,
+    TEMPLATE,
+    decode_like_others,
+)
 from ccms_server.model import WriteReport
 
 KEYS_MAX: Final = 4_000_000
 
 SLOW_LINES_MAX: Final = 512
 """Lines read at most between two calls of the kernel."""
+FOUND_MAX: Final = 4096
+"""Lines of a new host decoded at most before their series are looked up."""
 ROOM_MIN: Final = 4096
 ROOM_KEPT_MAX: Final = 65536
 """Samples up to which the room of one payload is used for the next one again."""
@@ -61,9 +76,12 @@ class LineDecoder:
     def __init__(
         self, catalog: Catalog, default_cluster: str, line_bytes_max: int = LINE_BYTES_MAX, keys_max: int = KEYS_MAX
     ) -> None:
+        self._catalog = catalog
         self._reader = LineReader(catalog, default_cluster, line_bytes_max)
         self._default_cluster = default_cluster
         self._keys = KeyTable(keys_max)
+        self._templates = KeyTemplates(TEMPLATES_MAX)
+        self._found = np.empty((FOUND_MAX, FOUND_COLUMNS), np.int64)
         self._room = _Room(ROOM_MIN)
         self._initial_state = np.zeros(STATE_SIZE, np.int64)
         self._initial_state[[LINE, LINE_BYTES_LIMIT]] = 1, line_bytes_max
@@ -127,7 +145,8 @@ class LineDecoder:
         while True:
             self._room = self._room.with_space(int(self._state[SAMPLES]) + lines)
             self._read_slowly(payload, lines, carried, report)
-            stopped_at = self._state[POSITION]
+            stopped_at = int(self._state[POSITION])
+            self._decode_like_others(text, carried)
             reason = self._decode_known(text)
             while reason == OUT_OF_ROOM:
                 self._room = self._room.with_space(2 * len(self._room.series))
@@ -142,6 +161,7 @@ class LineDecoder:
         position, line, samples = int(state[POSITION]), int(state[LINE]), int(state[SAMPLES])
         self._take_over(carried)
         keys: list[Key] = []
+        read: list[Sample] = []
         for _ in range(lines):
             if position >= len(payload):
                 break
@@ -155,6 +175,7 @@ class LineDecoder:
                 if isinstance(outcome, Sample):
                     room.put(samples, outcome, line)
                     samples += 1
+                    read.append(outcome)
                     keys.append(
                         Key(outcome.key, outcome.series, carried.host, carried.cluster, outcome.is_cluster_implicit)
                     )
@@ -166,7 +187,52 @@ class LineDecoder:
             position = end + 1
             line += 1
         self._keys.add(keys)
+        self._templates.learn(read)
         state[POSITION], state[LINE], state[SAMPLES] = position, line, samples
+        self._hand_over(carried)
+
+    def _decode_like_others(self, text: NDArray[np.uint8], carried: Carried) -> None:
+        """Decodes lines of the host of the line before, as long as they are like those of other hosts."""
+        host = plain_name(carried.host)
+        if not host or self._state[POSITION] >= len(text):
+            return
+        keys, templates, room = (
+            self._keys,
+            self._templates,
+            self._room.with_space(int(self._state[SAMPLES]) + FOUND_MAX),
+        )
+        self._room = room
+        found = self._found[: self._catalog.series_free]
+        first = int(self._state[SAMPLES])
+        n_found = decode_like_others(
+            text,
+            np.frombuffer(host, np.uint8),
+            templates.cluster_number(carried.cluster),
+            templates.keys.arena,
+            templates.keys.entries,
+            templates.keys.slots,
+            templates.keys.counts,
+            keys.arena,
+            keys.entries,
+            keys.slots,
+            keys.counts,
+            found,
+            room.timestamps,
+            room.values,
+            room.lines,
+            self._state,
+        )
+        if not n_found:
+            return
+        carried.time = int(self._state[TIME])
+        found = found[:n_found]
+        below_host = templates.below_host
+        series = self._catalog.host_series(
+            carried.cluster, carried.host, [below_host[number] for number in found[:, TEMPLATE].tolist()]
+        )
+        room.series[first : first + n_found] = series
+        begins, lengths, are_implicit = found[:, BEGIN], found[:, LENGTH], found[:, IS_CLUSTER_IMPLICIT]
+        keys.add_of_host(carried.host, carried.cluster, text, begins, lengths, series, are_implicit)
         self._hand_over(carried)
 
     def _take_over(self, carried: Carried) -> None:

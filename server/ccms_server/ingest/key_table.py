@@ -57,6 +57,9 @@ CURSOR: Final = 4
 """Entry of the key that was met last, over all payloads."""
 SEED: Final = 5
 
+# Columns of what `_insert_keys` is told of each key
+_BEGIN, _LENGTH, _SERIES, _HOST, _CLUSTER, _IS_CLUSTER_IMPLICIT, _COLUMNS = range(7)
+
 _HASH_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 _HASH_BITS: Final = np.uint64(32)
 _LOW_HALF: Final = np.uint64(0xFFFFFFFF)
@@ -133,25 +136,70 @@ class KeyTable:
         sent: it forgets all and learns anew, so a stream of one-off keys cannot lock out recurring ones for good.
         """
         keys = [key for key in keys if len(key.text) <= KEY_BYTES_MAX]
-        if len(self) >= self._keys_max:
-            self.counts[REFUSED] += len(keys)
-        elif keys:
-            self._insert(keys)
-        if self.counts[REFUSED] >= self._keys_max:
-            self.clear()
+        if keys and self._takes(len(keys)):
+            columns = np.array(
+                [
+                    (
+                        0,
+                        len(key.text),
+                        key.series,
+                        self._number(key.host),
+                        self._number(key.cluster),
+                        key.is_cluster_implicit,
+                    )
+                    for key in keys
+                ],
+                np.int64,
+            )
+            columns[1:, _BEGIN] = np.cumsum(columns[:-1, _LENGTH])
+            self._insert(np.frombuffer(b"".join([key.text for key in keys]), np.uint8), columns)
 
-    def _insert(self, keys: Sequence[Key]) -> None:
-        text = np.frombuffer(b"".join([key.text for key in keys]), np.uint8)
-        self._reserve(len(keys), len(text))
-        columns = np.array(
-            [
-                (len(key.text), key.series, self._number(key.host), self._number(key.cluster), key.is_cluster_implicit)
-                for key in keys
-            ],
-            np.int32,
-        )
+    def add_of_host(
+        self,
+        host: str,
+        cluster: str,
+        text: NDArray[np.uint8],
+        begins: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        series: NDArray[np.int32],
+        are_clusters_implicit: NDArray[np.int64],
+    ) -> None:
+        """Keeps keys of one host, like `add`.
+
+        Args:
+            host: The host of all of them.
+            cluster: Their cluster.
+            text: uint8 array of shape (n_bytes,), in which the keys stand.
+            begins: int64 array of shape (n_keys,), like the three behind it: where each key begins in the text.
+            lengths: Bytes of each, at most KEY_BYTES_MAX.
+            series: int32.
+            are_clusters_implicit: See `Key.is_cluster_implicit`.
+        """
+        if self._takes(len(begins)):
+            columns = np.empty((len(begins), _COLUMNS), np.int64)
+            columns[:, _BEGIN], columns[:, _LENGTH], columns[:, _SERIES] = begins, lengths, series
+            columns[:, _HOST], columns[:, _CLUSTER] = self._number(host), self._number(cluster)
+            columns[:, _IS_CLUSTER_IMPLICIT] = are_clusters_implicit
+            self._insert(text, columns)
+
+    def _takes(self, n_keys: int) -> bool:
+        """Whether the table is not full; else the keys count as refused."""
+        if len(self) < self._keys_max:
+            return True
+        self.counts[REFUSED] += n_keys
+        self._forget_if_useless()
+        return False
+
+    def _insert(self, text: NDArray[np.uint8], columns: NDArray[np.int64]) -> None:
+        """Keeps keys that stand in a text; for the columns see `_insert_keys`."""
+        self._reserve(len(columns), int(columns[:, _LENGTH].sum()))
         limits = np.array([self._keys_max, self._keys_max * KEY_BYTES_MEAN_MAX, IGNORED_MAX], np.int64)
         _insert_keys(text, columns, limits, self.arena, self.entries, self.slots, self.counts)
+        self._forget_if_useless()
+
+    def _forget_if_useless(self) -> None:
+        if self.counts[REFUSED] >= self._keys_max:
+            self.clear()
 
     def _number(self, name: str) -> int:
         if not name:
@@ -253,18 +301,18 @@ def _mixed(one: np.uint64, other: np.uint64) -> np.uint64:
 @kernel
 def _insert_keys(
     text: NDArray[np.uint8],
-    columns: NDArray[np.int32],
+    columns: NDArray[np.int64],
     limits: NDArray[np.int64],
     arena: NDArray[np.uint8],
     entries: Entries,
     slots: NDArray[np.uint64],
     counts: NDArray[np.int64],
 ) -> None:
-    """Adds keys behind each other in `text`; there is room for all of them.
+    """Adds keys; there is room for all of them.
 
     Args:
         text: uint8 array of shape (n_bytes,).
-        columns: int32 array of shape (n_keys, 5): length, series, host, cluster, is_cluster_implicit.
+        columns: int64 array of shape (n_keys, _COLUMNS): of each key where it begins in the text, and what is kept.
         limits: int64 array of shape (3,): keys, bytes of keys, and keys of ignored metrics.
         arena: See `KeyTable`, like the arrays behind it.
         entries: See there.
@@ -272,11 +320,9 @@ def _insert_keys(
         counts: See there.
     """
     view, keys = view_of(text), views_of(arena, entries, slots, counts)
-    end = 0
     for row in range(len(columns)):
-        length, series = columns[row, 0], columns[row, 1]
-        end += length
-        begin = end - length  # rather than the end before it, for whose first value numba would compile twice
+        begin, length, series = columns[row, _BEGIN], columns[row, _LENGTH], columns[row, _SERIES]
+        end = begin + length
         index = find_key(view, begin, end, keys)
         if index == NO_ENTRY:
             if (
@@ -300,9 +346,9 @@ def _insert_keys(
             hashed = _hash(view, begin, end, keys.seed)
             _put_slot(slots, hashed << _HASH_BITS | np.uint64(index))
         entries[index]["series"] = series
-        entries[index]["host"] = columns[row, 2]
-        entries[index]["cluster"] = columns[row, 3]
-        entries[index]["is_cluster_implicit"] = columns[row, 4]
+        entries[index]["host"] = columns[row, _HOST]
+        entries[index]["cluster"] = columns[row, _CLUSTER]
+        entries[index]["is_cluster_implicit"] = columns[row, _IS_CLUSTER_IMPLICIT]
         entries[counts[CURSOR]]["next"] = index
         counts[CURSOR] = index
 

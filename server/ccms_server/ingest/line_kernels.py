@@ -134,22 +134,22 @@ def decode_lines(
                 position = end + 1
                 line += 1
                 continue
-        begin = _skip_blanks(view, position)
-        if begin == size or byte_at(view, begin) in (NEWLINE, HASH) or _is_line_end(view, begin):
-            position = _find_newline(view, begin) + 1
+        begin = skip_blanks(view, position)
+        if begin == size or byte_at(view, begin) in (NEWLINE, HASH) or is_line_end(view, begin):
+            position = find_newline(view, begin) + 1
             line += 1
             continue
 
         entry = entries[index]
         key_end = begin + length_of(keys, index)
         if not (key_end < size and is_key_at(view, begin, keys, index) and _ends_key(view, key_end, entry["series"])):
-            index, key_end = _look_up(view, begin, keys)
+            index, key_end = look_up(view, begin, keys)
             if index == NO_ENTRY:
                 result = UNKNOWN_LINE
                 break
             entry = entries[index]
         if entry["series"] == IGNORED:
-            end = _find_newline(view, key_end)
+            end = find_newline(view, key_end)
             if end - position > state[LINE_BYTES_LIMIT]:
                 result = UNKNOWN_LINE
                 break
@@ -160,7 +160,7 @@ def decode_lines(
                 if entry["cluster"] != expected:
                     result = UNKNOWN_LINE
                     break
-            is_regular, value, timestamp, time_begin, end = _read_sections(view, key_end, time)
+            is_regular, value, timestamp, time_begin, end = read_sections(view, key_end, time)
             if not is_regular or end - position > state[LINE_BYTES_LIMIT]:
                 result = UNKNOWN_LINE
                 break
@@ -192,9 +192,9 @@ def _ends_key(text: View, position: int, series: int) -> bool:
 
 
 @kernel
-def _look_up(text: View, begin: int, keys: KeyViews) -> tuple[int, int]:
+def look_up(text: View, begin: int, keys: KeyViews) -> tuple[int, int]:
     """The entry of a line's key, NO_ENTRY if it is not known, and the end of the key in the text."""
-    end = _find_key_end(text, begin)
+    end = find_key_end(text, begin)
     has_fields = end < size_of(text) and byte_at(text, end) == SPACE
     if has_fields:
         index = find_key(text, begin, end, keys)
@@ -239,7 +239,7 @@ def _read_usual_sections(text: View, key_end: int, time_begin: int, time_bytes: 
 
 
 @kernel
-def _read_sections(text: View, key_end: int, previous_time: int) -> tuple[bool, float, int, int, int]:
+def read_sections(text: View, key_end: int, previous_time: int) -> tuple[bool, float, int, int, int]:
     """Reads what follows a key.
 
     Returns:
@@ -254,13 +254,13 @@ def _read_sections(text: View, key_end: int, previous_time: int) -> tuple[bool, 
     time, time_begin = previous_time, size
     if position < size and byte_at(text, position) == SPACE:
         position = _skip_spaces(text, position)
-        if not _is_line_end(text, position):
+        if not is_line_end(text, position):
             time_begin = position
             is_timestamp_read, timestamp, position = read_integer(text, position, size)
             time = _seconds_of(timestamp)
             is_read = is_read and is_timestamp_read
             position = _skip_spaces(text, position)
-    if not is_read or not _is_line_end(text, position):
+    if not is_read or not is_line_end(text, position):
         return False, 0.0, 0, position, position
     if position < size and byte_at(text, position) == RETURN:
         position += 1
@@ -268,7 +268,7 @@ def _read_sections(text: View, key_end: int, previous_time: int) -> tuple[bool, 
 
 
 @kernel
-def _is_line_end(text: View, position: int) -> bool:
+def is_line_end(text: View, position: int) -> bool:
     r"""Whether a newline, "\r" and a newline, or the text's end come next."""
     size = size_of(text)
     if position < size and byte_at(text, position) == RETURN:
@@ -284,14 +284,15 @@ def _skip_spaces(text: View, position: int) -> int:
 
 
 @kernel
-def _skip_blanks(text: View, position: int) -> int:
+def skip_blanks(text: View, position: int) -> int:
+    """Position behind spaces and tabs."""
     while position < size_of(text) and byte_at(text, position) in (SPACE, TAB):
         position += 1
     return position
 
 
 @kernel
-def _find_newline(text: View, position: int) -> int:
+def find_newline(text: View, position: int) -> int:
     """Position of the next newline, or the text's end."""
     size = size_of(text)
     while position + WORD_BYTES <= size:
@@ -305,7 +306,7 @@ def _find_newline(text: View, position: int) -> int:
 
 
 @kernel
-def _find_key_end(text: View, begin: int) -> int:
+def find_key_end(text: View, begin: int) -> int:
     """Position of the next space without a backslash or newline, or the text's end."""
     size = size_of(text)
     position = begin

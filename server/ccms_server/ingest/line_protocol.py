@@ -39,6 +39,7 @@ right, and a series is registered only by a line without fault.
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -72,6 +73,24 @@ class Catalog(Protocol):
 
         Returns:
             The number, >= 0; None when there may be no more series.
+        """
+
+    @property
+    def series_free(self) -> int:
+        """Series that may still be registered."""
+
+    def host_series(
+        self, cluster: str, host: str, below_host: Sequence[tuple[int, tuple[str, ...]]]
+    ) -> NDArray[np.int32]:
+        """Numbers of series of one host, as `series_id` would give them; there is room for all of them.
+
+        Args:
+            cluster: The cluster.
+            host: The host.
+            below_host: Of each series, the metric and the path below the host. One may come several times.
+
+        Returns:
+            int32 array of shape (n_series,).
         """
 
 
@@ -113,6 +132,9 @@ class Sample(NamedTuple):
     """Measurement and tags as written: all that says which series it is, except for an implicit cluster."""
     is_cluster_implicit: bool
     """Whether the cluster is not among the tags."""
+    metric_id: int
+    path: tuple[str, ...]
+    """Of the series: cluster, host, and what the tags say below it."""
 
 
 class IgnoredLine(NamedTuple):
@@ -219,7 +241,7 @@ class LineReader:
                 RejectReason.SERIES_LIMIT, f"{shown(key)} would be a new series, and there are as many as there may be"
             )
         carried.time = timestamp
-        return Sample(series, timestamp, value, key, is_cluster_implicit)
+        return Sample(series, timestamp, value, key, is_cluster_implicit, metric_id, path)
 
     def _metric_id(self, measurement: bytes) -> int | None:
         if not measurement:
