@@ -229,15 +229,15 @@ def _series_payloads(added: Sequence[NewSeries]) -> Iterator[bytes]:
     """Payloads of bounded size for series whose ids follow one another."""
     if not added:
         return
-    metric_ids = np.array([metric_id for new in added for metric_id in new.metric_ids], "<u4")
-    bands = np.array([band for new in added for band in new.bands], "<u4")
-    lanes = bytes([lane for new in added for lane in new.lanes])
+    metric_ids = np.concatenate([new.metric_ids for new in added]).astype("<u4")
+    bands = np.concatenate([new.bands for new in added]).astype("<u4")
+    lanes = np.concatenate([new.lanes for new in added])
     paths = [ELEMENT_SEPARATOR.join(path) for new in added for path in new.paths]
     for begin in range(0, len(paths), ROWS_MAX):
         rows = slice(begin, begin + ROWS_MAX)
         text = "\n".join(paths[rows]).encode()
         head = HEAD.pack(added[0].first + begin, len(lanes[rows]))
-        yield b"".join([head, metric_ids[rows].tobytes(), bands[rows].tobytes(), lanes[rows], text])
+        yield b"".join([head, metric_ids[rows].tobytes(), bands[rows].tobytes(), lanes[rows].tobytes(), text])
 
 
 def _series_metrics(payload: bytes) -> list[int]:

@@ -4,12 +4,13 @@ Series ids and band numbers are positions in these arrays. They grow by doubling
 that took the old one keeps a consistent, slightly older view.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ccms_server.jit import kernel
 from ccms_server.store.layout import PHASE_UNSET, SLOT_MAX, SLOT_MIN, TILE_ROWS
 
 DIRECTORY_WINDOWS: Final = 8
@@ -76,7 +77,7 @@ class SeriesArrays:
         self.count += 1
         return series
 
-    def extend(self, bands: Sequence[int], lanes: Sequence[int]) -> int:
+    def extend(self, bands: NDArray[np.int32], lanes: NDArray[np.uint8]) -> int:
         """Registers series at rows.
 
         Returns:
@@ -145,12 +146,16 @@ class Bands:
             Its number.
         """
         band = self.count
-        if band == len(self.columns.interval):
-            self.columns = BandColumns(*_doubled(self.columns, self._new_row))
+        self.reserve(1)
         self.columns.interval[band] = interval
         self.columns.metric[band] = metric
         self.count += 1
         return band
+
+    def reserve(self, n_bands: int) -> None:
+        """Makes room for more bands."""
+        while self.count + n_bands > len(self.columns.interval):
+            self.columns = BandColumns(*_doubled(self.columns, self._new_row))
 
     def point_to(self, band: int, window: int, tile: int) -> None:
         """Lets kernels find an open tile."""
@@ -163,6 +168,44 @@ class Bands:
         entry = window % DIRECTORY_WINDOWS
         if self.columns.open_window[band, entry] == window:
             self.columns.open_window[band, entry] = SLOT_MIN
+
+
+@kernel
+def take_rows(
+    metric_ids: NDArray[np.int32],
+    first_series: int,
+    last_bands: NDArray[np.int32],
+    n_bands: int,
+    columns: BandColumns,
+    bands: NDArray[np.int32],
+    lanes: NDArray[np.uint8],
+) -> int:
+    """Gives rows to new series: the next ones of their metrics' last bands, or of new bands.
+
+    Args:
+        metric_ids: int32 array of shape (n_series,).
+        first_series: Id of the first series; the others follow.
+        last_bands: int32 array of shape (n_metrics,): the last band of each metric, -1 if it has none; written to.
+        n_bands: Number of bands; there is room for all that may be needed.
+        columns: What is known of each band; `metric`, `rows` and `series` are brought up to date.
+        bands: int32 array of shape (n_series,), to be filled.
+        lanes: uint8 array of shape (n_series,), to be filled.
+
+    Returns:
+        Number of bands from now on.
+    """
+    for i in range(len(metric_ids)):
+        metric = metric_ids[i]
+        band = last_bands[metric]
+        if band < 0 or columns.rows[band] == TILE_ROWS:
+            band = last_bands[metric] = n_bands
+            columns.metric[band] = metric
+            n_bands += 1
+        lane = columns.rows[band]
+        bands[i], lanes[i] = band, lane
+        columns.series[band, lane] = first_series + i
+        columns.rows[band] = lane + 1
+    return n_bands
 
 
 def _doubled(columns: Iterable[NDArray[Any]], new_row: Iterable[Any]) -> Iterator[NDArray[Any]]:

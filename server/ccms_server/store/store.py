@@ -32,7 +32,7 @@ from ccms_server.store.metric import Metric
 from ccms_server.store.page_cache import PageCache
 from ccms_server.store.read import Reader
 from ccms_server.store.sealed_tile import SealedTile, as_stored
-from ccms_server.store.series import Bands, SeriesArrays
+from ccms_server.store.series import Bands, SeriesArrays, take_rows
 from ccms_server.store.table import (
     AGGREGATED_MEMBERS_MIN,
     MetricTable,
@@ -95,11 +95,11 @@ class NewSeries(NamedTuple):
 
     first: int
     """Id of the first one; the others follow."""
-    metric_ids: list[int]
+    metric_ids: NDArray[np.int32]
     paths: list[tuple[str, ...]]
     """Cluster, host, and optionally component and sub-component."""
-    bands: list[int]
-    lanes: list[int]
+    bands: NDArray[np.int32]
+    lanes: NDArray[np.uint8]
 
 
 class Reserved(NamedTuple):
@@ -316,36 +316,24 @@ class Store:
 
     def _take_rows(self, metric_ids: list[int], paths: list[tuple[str, ...]]) -> NewSeries:
         """Gives new series of one host ids and rows. Readers do not see them before they hang in the tree."""
-        rows_of_band = self._bands.columns.rows
-        last: dict[int, tuple[int, int]] = {}  # of each metric: its last band, and how many rows are taken there
-        bands: list[int] = []
-        lanes: list[int] = []
-        for metric_id in metric_ids:
-            known = last.get(metric_id)
-            if known is None:
-                table = self.tables[metric_id]
-                band = table.bands[-1] if table.bands else -1
-                lane = int(rows_of_band[band]) if table.bands else TILE_ROWS
-            else:
-                band, lane = known
-            if lane == TILE_ROWS:
-                table = self.tables[metric_id]
-                band, lane = self._bands.add(metric_id, table.metric.interval), 0
-                table.bands.append(band)
-            bands.append(band)
-            lanes.append(lane)
-            last[metric_id] = band, lane + 1
-        first = self._series.extend(bands, lanes)
-        columns = self._bands.columns
-        columns.series[bands, lanes] = range(first, first + len(bands))
-        columns.rows[bands] = np.array(lanes) + 1  # of several rows in a band, the last one counts
-        return NewSeries(first, metric_ids, paths, bands, lanes)
+        tables, first_band = self.tables, self._bands.count
+        distinct = set(metric_ids)
+        last_bands = np.full(len(tables), -1, np.int32)
+        for metric_id in distinct:
+            if tables[metric_id].bands:
+                last_bands[metric_id] = tables[metric_id].bands[-1]
+        self._bands.reserve(len(distinct) + len(metric_ids) // TILE_ROWS)
+        metrics = np.array(metric_ids, np.int32)
+        bands, lanes = np.empty(len(metrics), np.int32), np.empty(len(metrics), np.uint8)
+        end_band = take_rows(metrics, self._series.count, last_bands, first_band, self._bands.columns, bands, lanes)
+        for metric_id in self._bands.columns.metric[first_band:end_band].tolist():
+            tables[metric_id].bands.append(self._bands.add(metric_id, tables[metric_id].metric.interval))
+        return NewSeries(self._series.extend(bands, lanes), metrics, paths, bands, lanes)
 
     def _announce(self, new: NewSeries) -> None:
         """Tells of series of one host that hang in the tree now."""
-        below_host = {
-            metric_id for metric_id, path in zip(new.metric_ids, new.paths, strict=True) if len(path) > HOST_DEPTH
-        }
+        series = zip(new.metric_ids.tolist(), new.paths, strict=True)
+        below_host = {metric_id for metric_id, path in series if len(path) > HOST_DEPTH}
         if below_host:
             self._note_host(self.tree.make(new.paths[0][:HOST_DEPTH]), below_host)
         for tell in self.on_registered:

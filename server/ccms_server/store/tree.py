@@ -28,7 +28,7 @@ class Level:
     def __init__(self) -> None:
         self.children: dict[str, Level] = {}
         self.series: dict[int, int] = {}
-        self._groups: dict[int, tuple[int, SeriesIds]] = {}
+        self._groups: dict[int, tuple[int, SeriesIds]] | None = None  # most levels are never asked for
 
     def group(self, metric_id: int, version: int, has_samples: Callable[[int], bool]) -> SeriesIds:
         """The series that make up this level's value of a metric.
@@ -43,13 +43,16 @@ class Level:
         Returns:
             int32 array of shape (n_series,), in depth-first order; do not write to it.
         """
-        known = self._groups.get(metric_id)
+        groups = self._groups
+        if groups is None:
+            groups = self._groups = {}
+        known = groups.get(metric_id)
         if known is not None and known[0] == version:
             return known[1]
         found: list[int] = []
         self.collect(metric_id, has_samples, found)
         group = np.array(found, np.int32) if found else NO_SERIES
-        self._groups[metric_id] = (version, group)
+        groups[metric_id] = (version, group)
         return group
 
     def collect(self, metric_id: int, has_samples: Callable[[int], bool], found: list[int]) -> None:

@@ -396,7 +396,7 @@ def test_series_of_a_host_are_registered_together_as_they_would_be_one_by_one():
         store = stores[is_together] = Store(metrics, series_max=1000, open_window_bytes=0)
         store.on_registered.append(
             lambda new, rows=told[is_together]: rows.extend(
-                zip(range(new.first, new.first + len(new.paths)), new.metric_ids, new.paths, strict=True)
+                zip(range(new.first, new.first + len(new.paths)), new.metric_ids.tolist(), new.paths, strict=True)
             )
         )
         store.series_id(1, ("c", "other", "hwthread1"))
