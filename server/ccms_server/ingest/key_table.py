@@ -14,11 +14,12 @@ the first key and fits no line.
 
 import secrets
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ccms_server.ingest.growing import GrowingArray
 from ccms_server.ingest.words import WORD_BYTES, View, byte_at, multiply_high, size_of, view_of, word_at
 from ccms_server.jit import kernel
 
@@ -90,8 +91,6 @@ class KeyTable:
     """What is known of keys; kernels work on its arrays.
 
     Attributes:
-        arena: uint8, the keys.
-        entries: ENTRY records.
         slots: uint64, the hash table; its size is a power of two.
         counts: int64, see `ENTRIES_USED` and the places behind it.
     """
@@ -102,8 +101,8 @@ class KeyTable:
 
     def clear(self) -> None:
         """Forgets every key."""
-        self.arena = np.zeros(1 << 12, np.uint8)
-        self.entries: Entries = np.zeros(1 << 6, ENTRY)
+        self._arena = GrowingArray(np.dtype(np.uint8), 1 << 12)
+        self._entries = GrowingArray(ENTRY, 1 << 6)
         self.entries[NO_ENTRY]["length"] = np.iinfo(np.int32).max
         self.slots = np.zeros(1 << 8, np.uint64)
         self.counts = np.zeros(6, np.int64)
@@ -111,6 +110,16 @@ class KeyTable:
         self.counts[SEED] = secrets.randbits(62)  # nobody can choose keys that collide
         self._name_numbers: dict[str, int] = {}
         self._names: list[str] = []
+
+    @property
+    def arena(self) -> NDArray[np.uint8]:
+        """Of dtype uint8, the keys; another array after keys were added, like the other ones."""
+        return self._arena.array
+
+    @property
+    def entries(self) -> Entries:
+        """ENTRY records."""
+        return self._entries.array
 
     def __len__(self) -> int:
         """Number of keys kept."""
@@ -210,24 +219,15 @@ class KeyTable:
         return number
 
     def _reserve(self, keys: int, key_bytes: int) -> None:
-        self.arena = _grown(self.arena, int(self.counts[ARENA_USED]) + key_bytes)
+        self._arena.reserve(int(self.counts[ARENA_USED]) + key_bytes)
         entries = int(self.counts[ENTRIES_USED]) + keys
-        self.entries = _grown(self.entries, entries)
+        self._entries.reserve(entries)
         slots = len(self.slots)
         while slots < 2 * entries:
             slots *= 2
         if slots > len(self.slots):
             old, self.slots = self.slots, np.zeros(slots, np.uint64)
             _move_slots(old, self.slots)
-
-
-def _grown(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """The array itself, or a copy of at least `size` elements, zero behind the old ones; half as large again."""
-    if size <= len(array):
-        return array
-    larger = np.zeros(max(size, len(array) * 3 // 2), array.dtype)
-    larger[: len(array)] = array
-    return larger
 
 
 @kernel
