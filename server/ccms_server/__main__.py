@@ -5,6 +5,7 @@ Exit codes: 0 after a regular stop, 1 when the server cannot start, 2 for a mist
 
 import argparse
 import asyncio
+import gc
 import importlib.util
 import json
 import logging
@@ -74,7 +75,15 @@ def _act(config: Config, flags: argparse.Namespace) -> None:
         from ccms_server.app import run
 
         with asyncio.Runner(loop_factory=_event_loop_factory()) as runner:
-            runner.run(run(config, dev=flags.dev, config_path=Path(flags.config)))
+            runner.run(run(config, dev=flags.dev, config_path=Path(flags.config), started=_spare_the_collector))
+
+
+def _spare_the_collector(_: object) -> None:
+    """Has the garbage collector pass over what a server that is up goes on using: modules, and the tree it recovered.
+
+    It would go through all of that again and again while the series of new hosts are registered.
+    """
+    gc.freeze()
 
 
 def _argument_parser() -> argparse.ArgumentParser:
