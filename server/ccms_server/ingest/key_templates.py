@@ -14,11 +14,14 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from ccms_server.ingest.key_table import Key, KeyTable
+from ccms_server.ingest.key_table import KEY_BYTES_MEAN_MAX, Key, KeyTable
 from ccms_server.ingest.line_protocol import Sample
 
 TEMPLATES_MAX: Final = 16384
 """A cluster has some thousands: metrics times components."""
+
+TEMPLATE_BYTES_MAX: Final = KEY_BYTES_MEAN_MAX
+"""Longer ones are not kept."""
 
 BLANK: Final = b"\n"
 """Stands for the host: lines hold none."""
@@ -51,7 +54,7 @@ class KeyTemplates:
         learned: list[Key] = []
         for sample in samples:
             text = template_of(sample.key, sample.path[1])
-            if text is None or text in self._known:
+            if text is None or len(text) > TEMPLATE_BYTES_MAX or text in self._known:
                 continue
             if len(self._known) == self._templates_max:
                 self.clear()

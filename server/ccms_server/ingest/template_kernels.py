@@ -47,8 +47,6 @@ LENGTH: Final = 2
 IS_CLUSTER_IMPLICIT: Final = 3
 FOUND_COLUMNS: Final = 4
 
-TEMPLATE_BYTES_MAX: Final = KEY_BYTES_MAX + 1
-
 _BLANK: Final = NEWLINE
 _HOST: Final = np.uint64(int.from_bytes(b"host", "little"))
 _HOST_MASK: Final = np.uint64((1 << 32) - 1)
@@ -104,7 +102,7 @@ def decode_like_others(
     """
     view, host_view, keys = view_of(text), view_of(host), views_of(arena, entries, slots, counts)
     templates = views_of(template_arena, template_entries, template_slots, template_counts)
-    template = np.empty(TEMPLATE_BYTES_MAX, np.uint8)
+    template = np.empty(KEY_BYTES_MAX, np.uint8)
     size = len(text)
     position, line, time = state[POSITION], state[LINE], state[TIME]
     samples, n_found = state[SAMPLES], 0
