@@ -5,24 +5,48 @@ they are the last ones of `results`. It comes last because it is known last: ans
 come from the store.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ccms_server.model import QueryRequest, SeriesAnswer, Statistics
+from ccms_server.answer_text import (
+    EXACT_FROM,
+    IS_UNWRITABLE,
+    LENGTH,
+    NEXT,
+    NEXT_VALUE,
+    OPEN_QUERY,
+    PROGRESS_LENGTH,
+    SERIES_BYTES_MAX,
+    VALUE_BYTES_MAX,
+    write_series,
+)
+from ccms_server.model import (
+    AVG,
+    END,
+    FIRST,
+    INTERVAL,
+    MAX,
+    MIN,
+    N_VALUES,
+    PADDING,
+    QUERY,
+    START,
+    QueryRequest,
+    SeriesAnswers,
+)
+
+TEXT_BYTES_MAX: Final = 2 << 20
+"""Text written in one go: that of a chunk of the usual size."""
 
 PIECE_VALUES: Final = 65_536
-"""Values encoded in one go, about a millisecond: orjson keeps the interpreter to itself meanwhile."""
+"""Values orjson encodes in one go, about a millisecond: it keeps the interpreter to itself meanwhile."""
 
 BLOCK_VALUES: Final = 8192
 """Values rounded at a time: what is needed meanwhile stays in the processor's cache."""
-
-_EXACT_FROM: Final = 2.0**43
-"""From here on doubles lie so far apart that three decimals leave them as they are."""
 
 
 class AnswerEncoder:
@@ -30,96 +54,86 @@ class AnswerEncoder:
 
     def __init__(self, request: QueryRequest) -> None:
         self._asked = len(request.queries)
-        self._open_query = -1
-        """The query whose list of series is being written; -1: none yet."""
+        self._progress = np.zeros(PROGRESS_LENGTH, np.int64)
+        self._progress[OPEN_QUERY] = -1
+        self._text = np.empty(0, np.uint8)
         self._generated: list[dict[str, object]] = []
 
-    def encode(self, answers: Sequence[SeriesAnswer]) -> bytes:
+    def pieces(self, chunks: Iterable[SeriesAnswers]) -> Iterator[bytes]:
+        """The text of an answer."""
+        for chunk in chunks:
+            if len(chunk):
+                yield self._encode(chunk)
+        yield self._finish()
+
+    def _encode(self, answers: SeriesAnswers) -> bytes:
         """The text of the next chunk."""
+        self._note_generated(answers)
+        text, progress = self._text_for(answers), self._progress
+        progress[NEXT], progress[NEXT_VALUE] = 0, -1
         pieces = []
-        for answer, values in zip(answers, _rounded_values(answers), strict=True):
-            pieces.append(self._up_to(answer))
-            pieces.append(_series_json(answer, values))
+        while progress[NEXT] < len(answers):
+            progress[LENGTH] = 0
+            write_series(answers.heads, answers.values, answers.statistics, text, progress)
+            pieces.append(text[: progress[LENGTH]].tobytes())
+            if progress[IS_UNWRITABLE]:
+                pieces.append(_series_json(answers, int(progress[NEXT])))
+                progress[NEXT] += 1
         return b"".join(pieces)
 
-    def finish(self) -> bytes:
+    def _text_for(self, answers: SeriesAnswers) -> NDArray[np.uint8]:
+        """Room for the text of a chunk, or for a part of a large one."""
+        heads = answers.heads
+        gaps = max(0, int(heads[-1, QUERY]) - int(self._progress[OPEN_QUERY]))
+        values = int(heads[:, PADDING].sum()) + int(heads[:, N_VALUES].sum())
+        most = SERIES_BYTES_MAX * (len(heads) + 1) + VALUE_BYTES_MAX * values + len("],[") * gaps
+        if len(self._text) < min(most, TEXT_BYTES_MAX):
+            self._text = np.empty(min(most, TEXT_BYTES_MAX), np.uint8)
+        return self._text
+
+    def _note_generated(self, answers: SeriesAnswers) -> None:
+        """Remembers the queries of a chunk that no client asked, each of which has one series."""
+        for position in np.flatnonzero(answers.heads[:, QUERY] >= self._asked).tolist():
+            metric, host, _, _ = answers.labels[position]
+            self._generated.append({"metric": metric, "host": host, "resolution": 0, "aggreg": False})
+
+    def _finish(self) -> bytes:
         """The text behind the last chunk."""
-        pieces = [b'{"results":['] if self._open_query < 0 and not self._asked else [self._open(self._asked - 1)]
-        pieces.append(b"]]" if self._open_query >= 0 else b"]")
+        missing = self._asked - 1 - int(self._progress[OPEN_QUERY])
+        pieces = []
+        if self._progress[OPEN_QUERY] < 0:
+            pieces.append(b'{"results":[' + (b"[" if self._asked else b""))
+            missing -= 1
+        pieces.append(b"],[" * missing)
+        pieces.append(b"]]" if self._asked or self._generated else b"]")
         if self._generated:
             pieces.append(b',"queries":' + orjson.dumps(self._generated))
         return b"".join(pieces) + b"}"
 
-    def _up_to(self, answer: SeriesAnswer) -> bytes:
-        """The brackets and commas between the series before and this one."""
-        if answer.query_index >= self._asked and answer.query_index != self._open_query:
-            self._generated.append({"metric": answer.metric, "host": answer.host, "resolution": 0, "aggreg": False})
-        if answer.query_index == self._open_query:
-            return b","
-        return self._open(answer.query_index)
 
-    def _open(self, query_index: int) -> bytes:
-        """Closes the list of the open query and opens that of a later one; those between have no series."""
-        if query_index <= self._open_query:
-            return b""
-        start = b'{"results":[[' if self._open_query < 0 else b"],["
-        skipped = query_index - max(self._open_query, 0) - (self._open_query >= 0)
-        self._open_query = query_index
-        return start + b"],[" * skipped
-
-
-def _rounded_values(answers: Sequence[SeriesAnswer]) -> Iterator[NDArray[np.float64] | None]:
-    """The values of each answer, rounded. Small series share a call to numpy, which costs more than they do."""
-    sizes = [0 if answer.values is None else answer.values.size for answer in answers]
-    for first, last in _runs(sizes):
-        together = [answer.values for answer in answers[first:last] if answer.values is not None and answer.values.size]
-        rounded = round_to_thousandths(np.concatenate(together)) if together else None
-        offset = 0
-        for size in sizes[first:last]:
-            yield rounded[offset : offset + size] if rounded is not None and size else None
-            offset += size
-
-
-def _runs(sizes: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Cuts a sequence of sizes into runs that add up to about `BLOCK_VALUES`, as pairs of first and last + 1."""
-    cuts, total, count = [0], 0, 0
-    for size in sizes:
-        if total and total + size > BLOCK_VALUES:
-            cuts.append(count)
-            total = 0
-        total += size
-        count += 1
-    cuts.append(count)
-    return pairwise(cuts)
-
-
-def _series_json(answer: SeriesAnswer, values: NDArray[np.float64] | None) -> bytes:
+def _series_json(answers: SeriesAnswers, number: int) -> bytes:
+    """One series, whatever its numbers are."""
+    head = answers.heads[number]
     series: dict[str, object] = {}
-    if answer.error is not None:
-        series["error"] = answer.error.message
-    if values is not None:
-        series["data"] = values if values.size <= PIECE_VALUES else _long_array_json(values)
-    series["from"] = answer.start
-    series["to"] = answer.end
-    series["resolution"] = answer.interval
-    series["avg"], series["min"], series["max"] = _rounded_statistics(answer.statistics)
-    return orjson.dumps(series, option=orjson.OPT_SERIALIZE_NUMPY)
+    if number in answers.errors:
+        series["error"] = answers.errors[number].message
+    values = np.full(head[PADDING] + head[N_VALUES], np.nan)
+    values[head[PADDING] :] = answers.values[head[FIRST] : head[FIRST] + head[N_VALUES]]
+    if values.size:
+        series["data"] = _array_json(round_to_thousandths(values))
+    series["from"], series["to"], series["resolution"] = head[[START, END, INTERVAL]].tolist()
+    average, least, largest = answers.statistics[number, [AVG, MIN, MAX]].tolist()
+    series["avg"], series["min"], series["max"] = round(average, 3), round(least, 3), round(largest, 3)
+    return orjson.dumps(series)
 
 
-def _long_array_json(values: NDArray[np.float64]) -> orjson.Fragment:
+def _array_json(values: NDArray[np.float64]) -> orjson.Fragment:
     """An array, encoded in several calls."""
     pieces = (
         orjson.dumps(values[start : start + PIECE_VALUES], option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
         for start in range(0, values.size, PIECE_VALUES)
     )
     return orjson.Fragment(b"[" + b",".join(pieces) + b"]")
-
-
-def _rounded_statistics(statistics: Statistics | None) -> tuple[float, float, float]:
-    """Average, smallest and largest; zeros when they were not asked for."""
-    if statistics is None:
-        return 0.0, 0.0, 0.0
-    return round(statistics.avg, 3), round(statistics.min, 3), round(statistics.max, 3)
 
 
 def round_to_thousandths(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -139,5 +153,5 @@ def round_to_thousandths(values: NDArray[np.float64]) -> NDArray[np.float64]:
             np.multiply(exact, 1000.0, out=block)
             np.rint(block, out=block)
             np.divide(block, 1000.0, out=block)
-            np.copyto(block, exact, where=np.abs(exact) >= _EXACT_FROM)
+            np.copyto(block, exact, where=np.abs(exact) >= EXACT_FROM)
     return rounded

@@ -1,9 +1,11 @@
 """What the gateway needs of the store behind it."""
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
-from ccms_server.model import HostHealth, QueryRequest, SeriesAnswer, SeriesExtent, WriteReport
+from ccms_server.model import HostHealth, QueryRequest, SeriesAnswers, SeriesExtent, WriteReport
+
+Chunk = TypeVar("Chunk")
 
 
 class Backend(Protocol):
@@ -23,12 +25,19 @@ class Backend(Protocol):
         """
         ...
 
-    def query(self, request: QueryRequest) -> AsyncGenerator[list[SeriesAnswer], None]:
-        """Answers a query in chunks of bounded size, ordered by query and by series within the query.
+    def encoded_query(
+        self, request: QueryRequest, encode: Callable[[Iterator[SeriesAnswers]], Iterator[Chunk]]
+    ) -> AsyncGenerator[Chunk, None]:
+        """Answers a query with what is made of it, on the thread that reads.
+
+        Args:
+            request: What to answer.
+            encode: Makes something of the chunks of the answer, one after another: they are of bounded size, and
+                ordered by query and by series within the query.
 
         Raises:
-            RequestError: Before the first chunk, when the answer would be larger than allowed.
-            NotReadyError: Before the first chunk, while the store is starting or stopping.
+            RequestError: Before anything is made, when the answer would be larger than allowed.
+            NotReadyError: Before anything is made, while the store is starting or stopping.
         """
         ...
 

@@ -3,7 +3,7 @@
 gRPC, REST and NATS translate their wire formats to and from these types; `service` works on nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
@@ -190,6 +190,73 @@ class SeriesAnswer:
     statistics: Statistics | None = None
     """None if not asked for or on error."""
     error: SeriesError | None = None
+
+
+Label = tuple[str, str, str, str]
+"""What a series of an answer is called: metric, host, component and sub-component."""
+
+QUERY, SERIES, START, END, INTERVAL, PADDING, FIRST, N_VALUES, IS_ERROR, HEAD_COLUMNS = range(10)
+"""Columns of `SeriesAnswers.heads`, and how many there are. QUERY and SERIES are the indexes of `SeriesAnswer`; START,
+END and INTERVAL the same as there. PADDING counts missing values in front; FIRST and N_VALUES say where the others
+are."""
+
+MIN, AVG, MAX, COUNT, STATISTICS_COLUMNS = range(5)
+"""Columns of `SeriesAnswers.statistics`, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesAnswers:
+    """Some series of an answer that follow each other, column by column: kernels work on many of them at once."""
+
+    labels: Sequence[Label]
+    heads: NDArray[np.int64]
+    """int64 array of shape (n_series, HEAD_COLUMNS)."""
+    values: NDArray[np.float64]
+    """float64 array of all values, NaN where no sample is stored. Nobody else writes to it."""
+    statistics: NDArray[np.float64]
+    """float64 array of shape (n_series, STATISTICS_COLUMNS), see `Statistics`; zeros if they were not asked for."""
+    errors: Mapping[int, SeriesError]
+    """By position, those of the series that cannot be answered; IS_ERROR is 1 for these."""
+    has_values: bool
+    """Whether values were asked for."""
+    has_statistics: bool
+    """Whether statistics were."""
+
+    def __len__(self) -> int:
+        """Number of series."""
+        return len(self.heads)
+
+    def __iter__(self) -> Iterator[SeriesAnswer]:
+        """The series one by one, padded."""
+        for position, (label, head, found) in enumerate(
+            zip(self.labels, self.heads.tolist(), self.statistics.tolist(), strict=True)
+        ):
+            metric, host, component, subcomponent = label
+            query_index, series_index, start, end, interval, padding, first, n_values, is_error = head
+            values, statistics = None, None
+            if self.has_values and not is_error:
+                values = _padded(self.values[first : first + n_values], padding)
+            if self.has_statistics and not is_error:
+                statistics = Statistics(found[MIN], found[AVG], found[MAX], int(found[COUNT]))
+            yield SeriesAnswer(
+                query_index=query_index,
+                series_index=series_index,
+                metric=metric,
+                host=host,
+                component=component,
+                subcomponent=subcomponent,
+                start=start,
+                end=end,
+                interval=interval,
+                values=values,
+                statistics=statistics,
+                error=self.errors.get(position),
+            )
+
+
+def _padded(values: NDArray[np.float64], padding: int) -> NDArray[np.float64]:
+    """Values with NaN in front."""
+    return values if not padding else np.concatenate([np.full(padding, np.nan), values])
 
 
 @dataclass(frozen=True, slots=True)

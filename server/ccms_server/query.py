@@ -6,20 +6,42 @@ anything is read; `answers` reads.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccms_server.errors import LimitExceededError
-from ccms_server.model import QueryRequest, SeriesAnswer, SeriesError, SeriesErrorReason, SeriesQuery
-from ccms_server.store.downsample import downsample
-from ccms_server.store.read import Reader, Source
+from ccms_server.model import (
+    AVG,
+    END,
+    FIRST,
+    HEAD_COLUMNS,
+    INTERVAL,
+    IS_ERROR,
+    MAX,
+    MIN,
+    N_VALUES,
+    PADDING,
+    QUERY,
+    SERIES,
+    START,
+    STATISTICS_COLUMNS,
+    Label,
+    QueryRequest,
+    SeriesAnswers,
+    SeriesError,
+    SeriesErrorReason,
+    SeriesQuery,
+)
+from ccms_server.store.downsample import downsample, downsampled_sizes
+from ccms_server.store.gather import Sources
+from ccms_server.store.read import Reader
+from ccms_server.store.span import BEGIN, N_MEMBERS, N_SLOTS
 from ccms_server.store.statistics import statistics
 from ccms_server.store.store import Store
 from ccms_server.store.table import MetricTable
-from ccms_server.store.tree import Level, SeriesIds
+from ccms_server.store.tree import NO_SERIES, Level, SeriesIds
 
 PLANNED_AT_ONCE: Final = 512
 """Series whose spans are found in one go."""
@@ -28,17 +50,8 @@ PADDING_MAX: Final = 1 << 22
 """Values in front of the first sample of a series: eight years of minutes."""
 
 
-class PlannedSeries(NamedTuple):
-    """One series that will be answered."""
-
-    query: SeriesQuery
-    query_index: int
-    series_index: int
-    component: str
-    subcomponent: str
-    source: Source | SeriesError
-    n_points: int
-    """Values that will be read or padded."""
+_LONG_AGO: Final = -(1 << 62)
+"""A time from which on no difference of times overflows, in seconds."""
 
 
 @dataclass(slots=True)
@@ -47,17 +60,47 @@ class Plan:
 
     Attributes:
         request: The request.
-        added_queries: The queries made from `for_all_hosts`, behind those of the request.
-        series: The series.
+        parts: The series, some at a time.
         n_points: Values that will be read or padded.
         n_samples: Samples that may have to be looked at to make them.
     """
 
     request: QueryRequest
-    added_queries: list[SeriesQuery] = field(default_factory=list)
-    series: list[PlannedSeries] = field(default_factory=list)
+    parts: list["_Part"] = field(default_factory=list)
     n_points: int = 0
     n_samples: int = 0
+
+
+class _Part(NamedTuple):
+    """Some series that follow each other, column by column."""
+
+    labels: Sequence[Label]
+    heads: NDArray[np.int64]
+    """See `SeriesAnswers.heads`; without what is known only when they are read."""
+    sources: Sources
+    resolutions: NDArray[np.int64]
+    """int64 array of shape (n_series,): seconds between two values asked for; 0: as stored."""
+    factors: NDArray[np.float64]
+    """float64 array of the same shape; 1: none."""
+    errors: dict[int, SeriesError]
+    """By position."""
+    n_points: NDArray[np.int64]
+    """int64 array of the same shape: values of each that will be read or padded."""
+
+    def some(self, first: int, last: int) -> "_Part":
+        """Those from `first` to `last` (exclusive)."""
+        if (first, last) == (0, len(self.labels)):
+            return self
+        here = slice(first, last)
+        return _Part(
+            self.labels[here],
+            self.heads[here],
+            self.sources.some(first, last),
+            self.resolutions[here],
+            self.factors[here],
+            {position - first: error for position, error in self.errors.items() if first <= position < last},
+            self.n_points[here],
+        )
 
 
 class _Selection(NamedTuple):
@@ -68,24 +111,53 @@ class _Selection(NamedTuple):
     subcomponents: Sequence[str]
     """Names below each component; empty for the components themselves."""
 
+    @property
+    def first_names(self) -> tuple[str, str]:
+        """Of the first component and sub-component; empty for none."""
+        return (self.components[0] if self.components else "", self.subcomponents[0] if self.subcomponents else "")
+
+
+_WHOLE_HOST: Final = _Selection((), ())
+
 
 class _Group(NamedTuple):
     """The series that make up one that was named."""
 
-    table: MetricTable
+    table: MetricTable | None
     group: SeriesIds
     host: Level | None
     """The host, if its whole subtree is aggregated."""
 
 
-class _NamedSeries(NamedTuple):
-    """A series that a query names, and what was found of it."""
+_NO_GROUP: Final = _Group(None, NO_SERIES, None)
 
-    query: SeriesQuery
-    query_index: int
-    series_index: int
-    selection: _Selection
-    found: _Group | SeriesError
+
+class _Named:
+    """Series that a request names, as they are found one after another."""
+
+    def __init__(self) -> None:
+        self.labels: list[Label] = []
+        self.places: list[tuple[int, int]] = []
+        """Query index and series index of each."""
+        self.tables: list[MetricTable | None] = []
+        self.groups: list[SeriesIds] = []
+        self.hosts: list[Level | None] = []
+        self.resolutions: list[int] = []
+        self.factors: list[float] = []
+        self.errors: dict[int, SeriesError] = {}
+
+    def add(self, label: Label, place: tuple[int, int], found: _Group | SeriesError, query: SeriesQuery | None) -> None:
+        """Adds one of a query; None: of a query that asks for nothing special."""
+        if isinstance(found, SeriesError):
+            self.errors[len(self.labels)] = found
+            found = _NO_GROUP
+        self.labels.append(label)
+        self.places.append(place)
+        self.tables.append(found.table)
+        self.groups.append(found.group)
+        self.hosts.append(found.host)
+        self.resolutions.append(0 if query is None else query.resolution)
+        self.factors.append(1.0 if query is None else query.scale_by or 1.0)
 
 
 def plan(store: Store, reader: Reader, request: QueryRequest, *, points_max: int, series_max: int) -> Plan:
@@ -100,121 +172,105 @@ def plan(store: Store, reader: Reader, request: QueryRequest, *, points_max: int
     n_series = sum(_count(query) for query in request.queries) + len(hosts) * len(request.for_all_hosts)
     if max(queries, n_series) > series_max:
         raise LimitExceededError("series in one query", max(queries, n_series), series_max, "ask for fewer at a time")
-    planned.added_queries = [
-        SeriesQuery(metric=metric, host=host) for host in hosts for metric in request.for_all_hosts
-    ]
-    named = _named_series(store, request, [*request.queries, *planned.added_queries])
-    while some := list(islice(named, PLANNED_AT_ONCE)):
+    for named in _named(store, request, hosts):
         reader.cancellation.check()
-        groups = [(each.found.table, each.found.group) for each in some if isinstance(each.found, _Group)]
-        spans = iter(reader.spans(groups, request.start, request.end))
-        for each in some:
-            found = each.found
-            source = Source(found.table, next(spans), found.host) if isinstance(found, _Group) else found
-            _add(planned, each, source, points_max)
+        _add(planned, reader, named, points_max)
     return planned
 
 
-def _add(planned: Plan, named: _NamedSeries, source: Source | SeriesError, points_max: int) -> None:
-    """Adds a series to what will be answered.
+def _add(planned: Plan, reader: Reader, named: _Named, points_max: int) -> None:
+    """Adds series to what will be answered.
 
     Raises:
         LimitExceededError: The answer would have more values than allowed.
     """
-    request, n_points = planned.request, 0
-    if isinstance(source, Source):
-        n_points = source.span.n_slots
-        planned.n_samples += source.span.n_slots * len(source.span.members)
-        if request.with_padding and request.with_values:
-            padding = _padding(source.span.start, request.start, source.table.metric.interval)
-            if padding > PADDING_MAX:
-                remedy = "start later, or ask without padding"
-                raise LimitExceededError("values before the first sample", padding, PADDING_MAX, remedy)
-            n_points += padding
-        planned.n_points += n_points
-        if planned.n_points > points_max:
-            remedy = "ask for a shorter range or fewer series"
-            raise LimitExceededError("values in one query", planned.n_points, points_max, remedy)
-    components, subcomponents = named.selection
-    planned.series.append(
-        PlannedSeries(
-            named.query,
-            named.query_index,
-            named.series_index,
-            components[0] if components else "",
-            subcomponents[0] if subcomponents else "",
-            source,
+    request = planned.request
+    spans = reader.spans(named.tables, named.groups, request.start, max(request.start, request.end))
+    heads = np.zeros((len(named.labels), HEAD_COLUMNS), np.int64)
+    heads[:, [QUERY, SERIES]] = named.places
+    intervals = np.array([0 if table is None else table.metric.interval for table in named.tables], np.int64)
+    n_slots = spans.table[:, N_SLOTS]
+    heads[:, INTERVAL] = intervals
+    heads[:, START] = spans.table[:, BEGIN]
+    heads[:, END] = spans.table[:, BEGIN] + n_slots * intervals
+    if named.errors:
+        failed = list(named.errors)
+        heads[failed, START], heads[failed, END], heads[failed, IS_ERROR] = 0, 0, 1
+    n_points = n_slots.copy()
+    if request.with_padding and request.with_values:
+        padding = _padding(heads[:, START], request.start, intervals)
+        if padding.max(initial=0) > PADDING_MAX:
+            remedy = "start later, or ask without padding"
+            raise LimitExceededError("values before the first sample", int(padding.max()), PADDING_MAX, remedy)
+        n_points += padding
+    planned.n_points += int(n_points.sum())
+    planned.n_samples += int(n_slots @ spans.table[:, N_MEMBERS])
+    if planned.n_points > points_max:
+        remedy = "ask for a shorter range or fewer series"
+        raise LimitExceededError("values in one query", planned.n_points, points_max, remedy)
+    planned.parts.append(
+        _Part(
+            named.labels,
+            heads,
+            Sources(named.tables, named.hosts, spans),
+            np.array(named.resolutions, np.int64),
+            np.array(named.factors),
+            named.errors,
             n_points,
         )
     )
 
 
-def answers(reader: Reader, planned: Plan, *, chunk_points: int, chunk_series: int) -> Iterator[list[SeriesAnswer]]:
+def answers(reader: Reader, planned: Plan, *, chunk_points: int, chunk_series: int) -> Iterator[SeriesAnswers]:
     """Reads the planned series in order, in chunks of about so many values or series.
 
     Raises:
         CancelledReadError: Nobody waits for them.
     """
-    chunk: list[PlannedSeries] = []
-    points = 0
-    for series in planned.series:
-        chunk.append(series)
-        points += series.n_points
-        if points >= chunk_points or len(chunk) >= chunk_series:
-            yield _answer(reader, planned.request, chunk)
-            chunk, points = [], 0
-    if chunk:
-        yield _answer(reader, planned.request, chunk)
+    for part in planned.parts:
+        total, first = np.cumsum(part.n_points), 0
+        while first < len(part.labels):
+            before = int(total[first - 1]) if first else 0
+            last = int(np.searchsorted(total, before + chunk_points)) + 1
+            last = min(last, first + chunk_series, len(part.labels))
+            yield _answer(reader, planned.request, part.some(first, last))
+            first = last
 
 
-def _answer(reader: Reader, request: QueryRequest, chunk: Sequence[PlannedSeries]) -> list[SeriesAnswer]:
+def _answer(reader: Reader, request: QueryRequest, part: _Part) -> SeriesAnswers:
     """Reads some series together, and makes of each what was asked for."""
-    found = [_head(series) for series in chunk]
-    if not request.with_values and not request.with_statistics:
-        return found
-    # Sums of huge values are infinite, as in any arithmetic.
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = iter(reader.read([series.source for series in chunk if isinstance(series.source, Source)]))
-        for series, answer in zip(chunk, found, strict=True):
-            if isinstance(series.source, Source):
-                _fill(request, series.query, next(values), answer)
-    return found
-
-
-def _head(planned: PlannedSeries) -> SeriesAnswer:
-    """The answer without values."""
-    query, source = planned.query, planned.source
-    answer = SeriesAnswer(
-        query_index=planned.query_index,
-        series_index=planned.series_index,
-        metric=query.metric,
-        host=query.host,
-        component=planned.component,
-        subcomponent=planned.subcomponent,
-    )
-    if isinstance(source, SeriesError):
-        answer.error = source
-    else:
-        answer.interval = source.table.metric.interval
-        answer.start, answer.end = source.span.start, source.span.end(answer.interval)
-    return answer
-
-
-def _fill(request: QueryRequest, query: SeriesQuery, values: NDArray[np.float64], answer: SeriesAnswer) -> None:
-    """Adds what was read to an answer."""
-    if request.with_statistics:
-        answer.statistics = statistics(values)
-    if query.scale_by not in (0.0, 1.0):
-        values *= query.scale_by
-        if answer.statistics is not None:
-            answer.statistics = answer.statistics.scaled(query.scale_by)
-    if query.resolution > answer.interval:
-        picked = downsample(values, query.resolution // answer.interval)
-        if picked is not None:
-            values, answer.interval = picked, query.resolution
+    heads, found = part.heads.copy(), np.zeros((len(part.labels), STATISTICS_COLUMNS))
+    values, edges = np.empty(0), np.zeros(len(part.labels) + 1, np.int64)
+    if request.with_values or request.with_statistics:
+        # Sums of huge values are infinite, as in any arithmetic.
+        with np.errstate(over="ignore", invalid="ignore"):
+            values, edges = reader.read(part.sources)
+            if request.with_statistics:
+                found = statistics(values, edges)
+                found[list(part.errors)] = 0
+            for number in np.flatnonzero(part.factors != 1.0).tolist():
+                values[edges[number] : edges[number + 1]] *= part.factors[number]
+                found[number, [MIN, AVG, MAX]] *= part.factors[number]
+    if part.resolutions.any():
+        values, edges = _downsampled(part, heads, values, edges)
     if request.with_values:
-        padding = _padding(answer.start, request.start, answer.interval) if request.with_padding else 0
-        answer.values = _with_front(values, padding)
+        heads[:, FIRST], heads[:, N_VALUES] = edges[:-1], np.diff(edges)
+    if request.with_values and request.with_padding:
+        heads[:, PADDING] = _padding(heads[:, START], request.start, heads[:, INTERVAL])
+    return SeriesAnswers(part.labels, heads, values, found, part.errors, request.with_values, request.with_statistics)
+
+
+def _downsampled(
+    part: _Part, heads: NDArray[np.int64], values: NDArray[np.float64], edges: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Fewer values of the series that were asked for at a larger interval, and their edges; notes the interval."""
+    intervals, sizes = heads[:, INTERVAL], np.diff(edges)
+    factors = np.where(part.resolutions > intervals, part.resolutions // np.maximum(intervals, 1), 1)
+    is_sampled = downsampled_sizes(sizes, factors) < sizes
+    if not is_sampled.any():
+        return values, edges
+    heads[:, INTERVAL] = np.where(is_sampled, part.resolutions, intervals)
+    return downsample(values, edges, factors)
 
 
 def _count(query: SeriesQuery) -> int:
@@ -226,7 +282,7 @@ def _count(query: SeriesQuery) -> int:
 
 def _selections(query: SeriesQuery) -> Iterator[_Selection]:
     if query.type is None or (query.type == "node" and (query.aggregate or not query.type_ids)):
-        yield _Selection((), ())
+        yield _WHOLE_HOST
         return
     # `type=node` with ids is the node itself, once for each id: positions in the answer match the ids.
     components = [query.type + name for name in query.type_ids] if query.type != "node" else None
@@ -243,12 +299,28 @@ def _selections(query: SeriesQuery) -> Iterator[_Selection]:
             )
 
 
-def _named_series(store: Store, request: QueryRequest, queries: Sequence[SeriesQuery]) -> Iterator[_NamedSeries]:
-    """The series that queries name, in order."""
-    for query_index, query in enumerate(queries):
+def _named(store: Store, request: QueryRequest, hosts: Sequence[str]) -> Iterator[_Named]:
+    """The series that queries name, in order, PLANNED_AT_ONCE at a time."""
+    named = _Named()
+    for query_index, query in enumerate(request.queries):
         for series_index, selection in enumerate(_selections(query)):
             found = _find(store, request, query, selection)
-            yield _NamedSeries(query, query_index, series_index, selection, found)
+            label = query.metric, query.host, *selection.first_names
+            named.add(label, (query_index, series_index), found, query)
+            if len(named.labels) == PLANNED_AT_ONCE:
+                yield named
+                named = _Named()
+    query_index = len(request.queries)
+    for host in hosts:
+        for metric in request.for_all_hosts:
+            found = _find(store, request, SeriesQuery(metric, host), _WHOLE_HOST)
+            named.add((metric, host, "", ""), (query_index, 0), found, None)
+            query_index += 1
+            if len(named.labels) == PLANNED_AT_ONCE:
+                yield named
+                named = _Named()
+    if named.labels:
+        yield named
 
 
 def _find(store: Store, request: QueryRequest, query: SeriesQuery, selection: _Selection) -> _Group | SeriesError:
@@ -292,15 +364,7 @@ def _group(store: Store, metric_id: int, cluster: str, query: SeriesQuery, selec
     return groups[0] if len(groups) == 1 else np.concatenate([np.empty(0, np.int32), *groups])
 
 
-def _padding(first: int, start: int, interval: int) -> int:
-    """Values from the start asked for to the first one there is."""
-    return max(0, first // interval - start // interval)
-
-
-def _with_front(values: NDArray[np.float64], padding: int) -> NDArray[np.float64]:
-    if not padding:
-        return values
-    padded = np.empty(padding + len(values))
-    padded[:padding] = np.nan
-    padded[padding:] = values
-    return padded
+def _padding(starts: NDArray[np.int64], start: int, intervals: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Values from the start asked for to the first ones there are; none for series without an interval."""
+    safe, start = np.maximum(intervals, 1), max(start, _LONG_AGO)
+    return np.where(intervals > 0, np.maximum(0, starts // safe - start // safe), 0)

@@ -28,6 +28,7 @@ from ccms_server.model import (
     QueryRequest,
     SampleColumn,
     SeriesAnswer,
+    SeriesAnswers,
     SeriesExtent,
     SeriesName,
     WriteReport,
@@ -54,6 +55,10 @@ CHUNK_SERIES: Final = 512
 
 WRITE_NAME_BYTES_MAX: Final = 64
 """Length of what a write or a stream is called."""
+
+AHEAD_SECONDS: Final = 0.002
+"""A thread goes on for so long before it hands over what it has read: a hand-over takes a tenth of a millisecond, and a
+chunk of the largest size about that long."""
 
 STEPS_SECONDS: Final = 0.01
 """A thread works so long on a page of the catalogue before it can be given up."""
@@ -367,10 +372,10 @@ class MetricService:
         """
         async with aclosing(self.encoded_query(request, iter)) as chunks:
             async for chunk in chunks:
-                yield chunk
+                yield list(chunk)
 
     async def encoded_query(
-        self, request: QueryRequest, encode: Callable[[Iterator[list[SeriesAnswer]]], Iterator[_Chunk]]
+        self, request: QueryRequest, encode: Callable[[Iterator[SeriesAnswers]], Iterator[_Chunk]]
     ) -> AsyncGenerator[_Chunk, None]:
         """What is made of the chunks of an answer, on the thread that reads them; see `query`.
 
@@ -495,28 +500,38 @@ class MetricService:
                 return made[0]
 
     async def _read_on_threads(self, chunks: Iterator[_Chunk]) -> AsyncGenerator[_Chunk, None]:
-        """What an iterator over the store makes, off the event loop: one chunk ahead of whoever takes them."""
-        ahead = asyncio.create_task(self._next_on_thread(chunks))
-        try:
-            while (chunk := await ahead) is not None:
-                ahead = asyncio.create_task(self._next_on_thread(chunks))
+        """What an iterator over the store makes, off the event loop: a little ahead of whoever takes it."""
+        made, is_end = await self._some_on_thread(chunks)
+        if is_end:
+            for chunk in made:
                 yield chunk
+            return
+        ahead = asyncio.create_task(self._some_on_thread(chunks))
+        try:
+            while True:
+                for chunk in made:
+                    yield chunk
+                if is_end:
+                    break
+                made, is_end = await ahead
+                if not is_end:
+                    ahead = asyncio.create_task(self._some_on_thread(chunks))
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)  # nobody waits for it, nor for its errors
 
-    async def _next_on_thread(self, chunks: Iterator[_Chunk]) -> _Chunk | None:
+    async def _some_on_thread(self, chunks: Iterator[_Chunk]) -> tuple[list[_Chunk], bool]:
         async with self._large_reads:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, _next, chunks)
+            return await asyncio.get_running_loop().run_in_executor(self._readers, _some, chunks)
 
-    def _planned_answers(self, reader: Reader, request: QueryRequest) -> Iterator[list[SeriesAnswer]]:
+    def _planned_answers(self, reader: Reader, request: QueryRequest) -> Iterator[SeriesAnswers]:
         yield from self._answers(reader, self._plan(reader, request))
 
     def _plan(self, reader: Reader, request: QueryRequest) -> Plan:
         limits = self.limits
         return plan(self.store, reader, request, points_max=limits.query_points, series_max=limits.query_series)
 
-    def _answers(self, reader: Reader, planned: Plan) -> Iterator[list[SeriesAnswer]]:
+    def _answers(self, reader: Reader, planned: Plan) -> Iterator[SeriesAnswers]:
         return answers(reader, planned, chunk_points=CHUNK_POINTS, chunk_series=CHUNK_SERIES)
 
     def _check(self, request_bytes: int) -> None:
@@ -587,8 +602,14 @@ def _is_quick(request: QueryRequest) -> bool:
     )
 
 
-def _next(chunks: Iterator[_Chunk]) -> _Chunk | None:
-    return next(chunks, None)
+def _some(chunks: Iterator[_Chunk]) -> tuple[list[_Chunk], bool]:
+    """What an iterator makes in a while, at least one thing, and whether that was all."""
+    until, made = time.perf_counter() + AHEAD_SECONDS, []
+    for chunk in chunks:
+        made.append(chunk)
+        if time.perf_counter() >= until:
+            return made, False
+    return made, True
 
 
 def _step(steps: Generator[None, None, _Made]) -> tuple[_Made] | None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from ccms_server.answer_text import PROGRESS_LENGTH, write_series
 from ccms_server.compiling import compile_in_processes, telling_progress
 from ccms_server.durability.sample_codec import decode, encode
 from ccms_server.ingest import line_protocol
@@ -39,6 +40,8 @@ KEYS: Final = 1000
 ALWAYS: Final = 1 << 60
 
 CLUSTER: Final = "c"
+
+TEXT_BYTES: Final = 1 << 16
 
 
 def warm_up() -> None:
@@ -111,8 +114,9 @@ def _use_store(store: Store, batches: Sequence[DecodedBatch]) -> None:
         reader = store.reader()
         planned = plan(store, reader, request, points_max=ALWAYS, series_max=ALWAYS)
         (chunk,) = answers(reader, planned, chunk_points=ALWAYS, chunk_series=ALWAYS)
-        assert chunk[0].values is not None
-        assert np.isfinite(chunk[0].values).any(), "warming up reads what it wrote"
+        assert np.isfinite(chunk.values).any(), "warming up reads what it wrote"
+        text, progress = np.empty(TEXT_BYTES, np.uint8), np.zeros(PROGRESS_LENGTH, np.int64)
+        write_series(chunk.heads, chunk.values, chunk.statistics, text, progress)
         store.seal_all()
 
 

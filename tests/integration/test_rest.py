@@ -191,12 +191,12 @@ async def test_a_server_that_cannot_take_more_says_when_to_come_back(rest, monke
     async def write_lines(self, payload, default_cluster):
         raise error
 
-    async def query(self, request):
+    async def query(self, request, encode):
         raise error
         yield
 
     monkeypatch.setattr(MetricService, "write_lines", write_lines)
-    monkeypatch.setattr(MetricService, "query", query)
+    monkeypatch.setattr(MetricService, "encoded_query", query)
     for answer in (await rest.write(LINE), await rest.query(QUERY)):
         assert (answer.status, answer.headers["Retry-After"]) == (503, retry_after)
         assert_error(answer, "Service Unavailable", "try again")
@@ -251,17 +251,17 @@ async def test_a_long_answer_is_sent_in_pieces_and_complete(rest):
 
 
 async def test_an_answer_that_breaks_off_does_not_look_complete(rest, monkeypatch, caplog):
-    original = MetricService.query
+    original = MetricService.encoded_query
 
-    async def query(self, request):
+    async def query(self, request, encode):
         for _ in range(3):
-            async for answers in original(self, request):
-                yield answers
+            async for text in original(self, request, encode):
+                yield text
         raise RuntimeError("a defect")
 
     lines = "".join(f"cpu_load,hostname=n1 value=1.25 {1_500_000_000 + 60 * number}\n" for number in range(200_000))
     assert (await rest.write(lines, "/api/write?cluster=alex")).status == 200
-    monkeypatch.setattr(MetricService, "query", query)
+    monkeypatch.setattr(MetricService, "encoded_query", query)
     with pytest.raises(Exception, match=r"payload|Connection|disconnect") as raised:
         await rest.query(QUERY | {"from": 1_500_000_000, "to": 1_600_000_000})
     assert not isinstance(raised.value, AssertionError)
@@ -290,15 +290,15 @@ async def test_bodies_that_are_under_way_have_a_limit_together():
 async def test_a_client_that_goes_away_stops_the_work(monkeypatch):
     begun, ended = asyncio.Event(), asyncio.Event()
 
-    async def query(self, request):
+    async def query(self, request, encode):
         begun.set()
         try:
             await asyncio.Event().wait()
-            yield []
+            yield b""
         finally:
             ended.set()
 
-    monkeypatch.setattr(MetricService, "query", query)
+    monkeypatch.setattr(MetricService, "encoded_query", query)
     async with server_inside() as server:
         _, writer = await server.rest.connect()
         writer.write(b"GET /api/query HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
@@ -403,17 +403,17 @@ async def test_a_long_answer_ends_for_clients_of_http_1_0(rest, long_query):
 
 async def test_a_client_that_does_not_read_is_cut_off(rest, long_query, monkeypatch):
     ended = asyncio.Event()
-    original = MetricService.query
+    original = MetricService.encoded_query
 
-    async def query(self, request):
+    async def query(self, request, encode):
         try:
             while True:
-                async for answers in original(self, request):
-                    yield answers
+                async for text in original(self, request, encode):
+                    yield text
         finally:
             ended.set()
 
-    monkeypatch.setattr(MetricService, "query", query)
+    monkeypatch.setattr(MetricService, "encoded_query", query)
     monkeypatch.setattr(sending, "SEND_SECONDS", 0.2)
     _, writer = await rest.connect()
     writer.transport.pause_reading()
@@ -437,10 +437,10 @@ async def test_a_query_of_a_whole_cluster_host_by_host_is_taken(rest):
 
 @pytest.mark.parametrize(("queries", "status"), [(1_000_000, 400), (QUERIES_MAX, 200)])
 async def test_many_tiny_queries_leave_the_event_loop_to_others(rest, monkeypatch, queries, status):
-    async def query(self, request):
-        yield []
+    async def query(self, request, encode):
+        yield b"[]"
 
-    monkeypatch.setattr(MetricService, "query", query)
+    monkeypatch.setattr(MetricService, "encoded_query", query)
     body = b'{"queries":[' + b",".join([b"{}"] * queries) + b"]}"
     async with lag_measured() as lag:
         answer = await rest.send("POST", "/api/query", body)

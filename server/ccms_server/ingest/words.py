@@ -1,7 +1,7 @@
 """Bytes eight at a time: as one word, whose lowest byte is the first one.
 
-Loads may be unaligned, and are unchecked like every access of a kernel. Compiled with bounds checking
-(`NUMBA_BOUNDSCHECK=1`) they raise IndexError instead of reading outside their view.
+Loads and stores may be unaligned, and are unchecked like every access of a kernel. Compiled with bounds checking
+(`NUMBA_BOUNDSCHECK=1`) they raise IndexError instead of reaching outside their view.
 """
 
 import sys
@@ -66,6 +66,15 @@ def _word_at(typing_context: Any, view: Any, position: Any) -> Any:  # noqa: ANN
     return types.uint64(_VIEW, types.int64), generate
 
 
+def _put_word(typing_context: Any, view: Any, position: Any, word: Any) -> Any:  # noqa: ANN401
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        address = _address(context, builder, arguments[:2], WORD_BYTES)
+        builder.store(arguments[2], builder.inttoptr(address, _I64.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.none(_VIEW, types.int64, types.uint64), generate
+
+
 def _address(context: Any, builder: Any, arguments: Any, size: int) -> Any:  # noqa: ANN401
     """Address of `size` bytes from a position on, after a check if the kernel is compiled with bounds checking."""
     view, position = arguments
@@ -73,7 +82,7 @@ def _address(context: Any, builder: Any, arguments: Any, size: int) -> Any:  # n
         last = builder.sub(builder.extract_value(view, 1), _I64(size))
         is_outside = builder.or_(builder.icmp_signed("<", position, _I64(0)), builder.icmp_signed(">", position, last))
         with builder.if_then(is_outside, likely=False):
-            context.call_conv.return_user_exc(builder, IndexError, ("read outside of a view",))
+            context.call_conv.return_user_exc(builder, IndexError, ("reached outside of a view",))
     return builder.add(builder.extract_value(view, 0), position)
 
 
@@ -112,6 +121,8 @@ byte_at = cast("Callable[[View, int], int]", intrinsic(_byte_at))
 """The byte at a position. Precondition: 0 <= position < size."""
 word_at = cast("Callable[[View, int], np.uint64]", intrinsic(_word_at))
 """The 8 bytes from a position on. Precondition: 0 <= position <= size - 8."""
+put_word = cast("Callable[[View, int, np.uint64], None]", intrinsic(_put_word))
+"""Writes a word to the 8 bytes from a position on. Precondition: 0 <= position <= size - 8."""
 trailing_zeros = cast("Callable[[np.uint64], int]", intrinsic(_trailing_zeros))
 """Number of zero bits below the lowest one; 64 for 0."""
 leading_zeros = cast("Callable[[np.uint64], int]", intrinsic(_leading_zeros))

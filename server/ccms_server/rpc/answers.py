@@ -31,7 +31,7 @@ class _Part(NamedTuple):
     n_bytes: int
 
 
-def answer_messages(chunks: Iterable[list[SeriesAnswer]], *, bundled: bool) -> Iterator[list[Pieces]]:
+def answer_messages(chunks: Iterable[Iterable[SeriesAnswer]], *, bundled: bool) -> Iterator[list[Pieces]]:
     """The messages of each chunk of an answer.
 
     Args:

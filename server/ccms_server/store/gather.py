@@ -1,9 +1,9 @@
-"""Gathering the samples of many spans of a table, window by window, so that a tile they share is looked at once."""
+"""Gathering the samples of many spans, window by window, so that a tile they share is looked at once."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import accumulate, chain
-from typing import NamedTuple, Self
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,70 +13,59 @@ from ccms_server.store.layout import PAGE_ROWS, WINDOW_BITS, WINDOW_SLOTS
 from ccms_server.store.page_cache import NO_ROWS, PageCache, TileRows
 from ccms_server.store.rows import (
     BAND,
+    END_SLOT,
     FIRST,
+    FIRST_SLOT,
+    GROUP_COLUMNS,
     IS_COPIED,
     LAST,
-    PAGES,
+    PLACE_COLUMNS,
     RANK,
     RUN_COLUMNS,
     SPAN,
     Table,
+    add_open,
     add_rows,
     copy_open,
     find_runs,
+    group_runs,
 )
 from ccms_server.store.sealed_tile import SealedTile
 from ccms_server.store.series import SeriesArrays
-from ccms_server.store.span import Span
-from ccms_server.store.table import AGGREGATED_MEMBERS_MIN, MetricTable, OpenTile, fingerprint
+from ccms_server.store.span import N_MEMBERS, Spans
+from ccms_server.store.table import AGGREGATED_MEMBERS_MIN, MetricTable, OpenTile, Tile, fingerprint
 from ccms_server.store.tile_pool import TilePool
 from ccms_server.store.tree import Level
 
-
-class Placed(NamedTuple):
-    """A span whose members are aligned, and where its values go."""
-
-    span: Span
-    host: Level | None
-    """The host whose group this is, if it is one: sealed windows may hold its aggregate."""
-    offset: int
+_NO_TILE = -1
 
 
-class _BandRuns(NamedTuple):
-    """Runs in the same band, each of another span."""
+class Sources(NamedTuple):
+    """Where the samples of some series come from: sequences of the same length."""
 
+    tables: Sequence[MetricTable | None]
+    """The metric of each, with an aggregation if its span has several members. None: its span has no members."""
+    hosts: Sequence[Level | None]
+    """The host whose group it is, if it is one: sealed windows may hold its aggregate."""
+    spans: Spans
+
+    def some(self, first: int, last: int) -> "Sources":
+        """Those from `first` to `last` (exclusive)."""
+        return Sources(self.tables[first:last], self.hosts[first:last], self.spans.some(first, last))
+
+
+class _Group(NamedTuple):
+    """Runs of the same rank in the same band, each of another span. The order of the fields is that of its table."""
+
+    first_run: int
+    last_run: int
     band: int
-    rows: Sequence[Sequence[int]]
-    runs: Table
-    """The same as an array."""
+    rank: int
+    span: int
     pages: int
     """Pages of them all, as bits."""
-    n_members: int
-
-    @classmethod
-    def of(cls, band: int, rows: Sequence[Sequence[int]]) -> Self:
-        """Some runs, with what follows from them."""
-        pages = 0
-        for row in rows:
-            pages |= row[PAGES]
-        return cls(band, rows, np.array(rows, np.int64), pages, sum(row[LAST] - row[FIRST] for row in rows))
-
-    def without(self, spans: Collection[int]) -> Self | None:
-        """Those of other spans; None when there are none."""
-        if not spans:
-            return self
-        left = [row for row in self.rows if row[SPAN] not in spans]
-        return self.of(self.band, left) if left else None
-
-
-class _HostSpan(NamedTuple):
-    """A span that is the aggregate of a host."""
-
-    number: int
-    host: Level
-    bands: set[int]
-    members: bytes
-    """Fingerprint of its members."""
+    first_window: int
+    last_window: int
 
 
 class Gather:
@@ -91,33 +80,18 @@ class Gather:
         self._pages = pages
         self._cancellation = cancellation
 
-    def add(self, table: MetricTable, placed: Sequence[Placed], values: NDArray[np.float64]) -> None:
-        """Adds up the samples of spans, member after member; those of a lone member are copied.
+    def add(self, sources: Sources, offsets: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """Adds up the samples of aligned spans, member after member; those of a lone member are copied.
 
         Args:
-            table: The metric.
-            placed: The spans, none of them empty.
+            sources: The spans. Those that are not aligned are left out.
+            offsets: int64 array of shape (n_spans,): where the values of each begin.
             values: float64 array; the values of all of them are written there.
 
         Raises:
             CancelledReadError: Nobody waits for them.
         """
-        first_slots = [int(each.span.first_slots[0]) for each in placed]
-        ends = [first + each.span.n_slots for first, each in zip(first_slots, placed, strict=True)]
-        spans = np.array(list(zip(first_slots, ends, (each.offset for each in placed), strict=True)), np.int64)
-        in_bands, lanes = self._runs([each.span for each in placed])
-        hosts = _host_spans(placed, in_bands)
-        begin, end = min(first_slots), max(ends)
-        for number in _windows(first_slots, ends):
-            self._cancellation.check()
-            done = self._add_aggregates(table, number, hosts, spans, values) if hosts else ()
-            start = number << WINDOW_BITS
-            for each in in_bands:
-                self._cancellation.check()
-                left = each.without(done)
-                if left is not None:
-                    rows = self._rows(table, number, left, lanes, max(begin - start, 0), min(end - start, WINDOW_SLOTS))
-                    add_rows(*rows, number, left.runs, lanes, spans, values)
+        _Gathering(self._series, self._pool, self._pages, self._cancellation, sources, offsets, values).run()
 
     def sealed_row(self, tile: SealedTile, row: int) -> NDArray[np.float64]:
         """A row of a sealed tile: float64 array of shape (WINDOW_SLOTS,); do not write to it."""
@@ -125,74 +99,175 @@ class Gather:
         values: NDArray[np.float64] = opened.rows[opened.row_of_lane[row]]
         return values
 
-    def _runs(self, spans: Sequence[Span]) -> tuple[list[_BandRuns], NDArray[np.uint8]]:
-        """The runs of spans, in the order in which they are to be added, and the lane of each member."""
-        columns = self._series.columns
-        members = np.concatenate([span.members for span in spans])
-        edges = np.array([0, *accumulate(len(span.members) for span in spans)])
-        runs, lanes = np.empty((len(members), RUN_COLUMNS), np.int64), np.empty(len(members), np.uint8)
-        n_runs = find_runs(members, edges, columns.band, columns.lane, runs, lanes)
-        # The first runs of all spans are added before the second ones, and so on.
-        groups: dict[tuple[int, int], list[list[int]]] = {}
-        for row in runs[:n_runs].tolist():
-            groups.setdefault((row[RANK], row[BAND]), []).append(row)
-        return [_BandRuns.of(band, rows) for (_, band), rows in sorted(groups.items())], lanes
 
-    def _add_aggregates(
-        self, table: MetricTable, number: int, hosts: Sequence[_HostSpan], spans: Table, values: NDArray[np.float64]
-    ) -> Collection[int]:
-        """Copies aggregates that are stored in a window; returns the numbers of the spans that are done by that."""
+class _Gathering:
+    """One call of `Gather.add`."""
+
+    def __init__(
+        self,
+        series: SeriesArrays,
+        pool: TilePool,
+        pages: PageCache,
+        cancellation: Cancellation,
+        sources: Sources,
+        offsets: NDArray[np.int64],
+        values: NDArray[np.float64],
+    ) -> None:
+        self._pool = pool
+        self._pages = pages
+        self._cancellation = cancellation
+        self._sources = sources
+        self._values = values
+        spans, columns = sources.spans, series.columns
+        n_members = int(spans.edges[-1] - spans.edges[0])
+        runs, self._lanes = np.empty((n_members, RUN_COLUMNS), np.int64), np.empty(n_members, np.uint8)
+        self._places = np.empty((len(spans.table), PLACE_COLUMNS), np.int64)
+        self._done = np.zeros(len(spans.table), np.bool_)
+        n_runs = find_runs(*spans, offsets, columns.band, columns.lane, self._places, runs, self._lanes)
+        runs = runs[:n_runs]
+        # The first runs of all spans are added before the second ones, and so on.
+        self._runs = runs[np.lexsort((runs[:, BAND], runs[:, RANK]))] if n_runs > 1 else runs
+        groups = np.empty((n_runs, GROUP_COLUMNS), np.int64)
+        n_groups = group_runs(self._runs, self._places, groups)
+        self._groups = [_Group(*row) for row in groups[:n_groups].tolist()]
+        self._hosts = self._large_hosts()
+        self._spans_of_groups: dict[int, frozenset[int]] = {}
+        self._bands_of_spans: dict[int, set[int]] = {}
+        self._fingerprints: dict[int, bytes] = {}
+
+    def run(self) -> None:
+        """Adds up everything."""
+        for number in self._windows():
+            self._cancellation.check()
+            done: set[int] = set()
+            for table, spans in self._hosts.items():
+                done |= self._add_aggregates(table, number, spans)
+            self._done[:] = False
+            self._done[list(done)] = True
+            here = [each for each in self._groups if each.first_window <= number <= each.last_window]
+            self._add_groups(number, [each for each in here if not done >= self._spans_of(each)] if done else here)
+
+    def _windows(self) -> list[int]:
+        """Windows that hold slots of spans; those between spans that lie far apart are left out."""
+        places = self._places[self._places[:, END_SLOT] > self._places[:, FIRST_SLOT]]
+        ranges = set(
+            zip(
+                (places[:, FIRST_SLOT] >> WINDOW_BITS).tolist(),
+                ((places[:, END_SLOT] - 1) >> WINDOW_BITS).tolist(),
+                strict=True,
+            )
+        )
+        return sorted(set(chain.from_iterable(range(first, last + 1) for first, last in ranges)))
+
+    def _large_hosts(self) -> dict[MetricTable, list[int]]:
+        """The spans that are aggregates of hosts, and large enough to be stored, by table."""
+        found: dict[MetricTable, list[int]] = {}
+        large = self._sources.spans.table[:, N_MEMBERS] >= AGGREGATED_MEMBERS_MIN
+        for span in np.flatnonzero(large & (self._places[:, END_SLOT] > self._places[:, FIRST_SLOT])).tolist():
+            table = self._sources.tables[span]
+            if table is not None and self._sources.hosts[span] is not None:
+                found.setdefault(table, []).append(span)
+        return found
+
+    def _spans_of(self, group: _Group) -> frozenset[int]:
+        """The spans a group belongs to."""
+        known = self._spans_of_groups.get(group.first_run)
+        if known is None:
+            known = frozenset(self._runs[group.first_run : group.last_run, SPAN].tolist())
+            self._spans_of_groups[group.first_run] = known
+        return known
+
+    def _bands_of(self, span: int) -> set[int]:
+        """The bands a span reaches over."""
+        if not self._bands_of_spans:
+            for each, band in self._runs[:, [SPAN, BAND]].tolist():
+                self._bands_of_spans.setdefault(each, set()).add(band)
+        return self._bands_of_spans[span]
+
+    def _fingerprint(self, span: int) -> bytes:
+        """Identifies the members of a span."""
+        known = self._fingerprints.get(span)
+        if known is None:
+            known = self._fingerprints[span] = fingerprint(self._sources.spans.span(span).members)
+        return known
+
+    def _add_aggregates(self, table: MetricTable, number: int, spans: Sequence[int]) -> set[int]:
+        """Copies aggregates that are stored in a window; returns the spans that are done by that."""
         window = table.windows.get(number)
-        if window is None:
-            return ()
+        if window is None or not window.may_have_aggregates:
+            return set()
         # In this order: maintenance stores new aggregates first, and calls them fresh afterwards.
-        fresh = [each for each in hosts if window.stale.isdisjoint(each.bands)] if window.stale else hosts
+        fresh = [each for each in spans if window.stale.isdisjoint(self._bands_of(each))] if window.stale else spans
+        hosts = [host for each in fresh if (host := self._sources.hosts[each]) is not None]
         found: dict[SealedTile, list[tuple[int, int]]] = {}
         done = set()
-        for each, stored in zip(fresh, table.aggregates_of(window, [each.host for each in fresh]), strict=True):
-            if stored is not None and stored.members == each.members:
-                found.setdefault(stored.tile, []).append((each.number, stored.row))
-                done.add(each.number)
+        for each, stored in zip(fresh, table.aggregates_of(window, hosts), strict=True):
+            if stored is not None and stored.members == self._fingerprint(each):
+                found.setdefault(stored.tile, []).append((each, stored.row))
+                done.add(each)
+        self._done[:] = False
         for tile, pairs in found.items():
             runs, lanes, pages = _runs_of_rows(tuple(pairs))
-            add_rows(*self._pages.open(tile, pages), number, runs, lanes, spans, values)
+            self._add_rows(self._pages.open(tile, pages), number, runs, lanes)
         return done
 
-    def _rows(
-        self, table: MetricTable, number: int, wanted: _BandRuns, lanes: NDArray[np.uint8], begin: int, end: int
-    ) -> TileRows:
-        """The rows of runs in a window, at least the slots from `begin` to `end` (exclusive)."""
+    def _add_groups(self, number: int, groups: Sequence[_Group]) -> None:
+        """Adds the rows of groups in a window."""
+        # Those that nothing comes before can be done again, and so be read together from open tiles.
+        together: list[tuple[_Group, OpenTile | None]] = []
+        for each in groups:
+            self._cancellation.check()
+            if each.rank and together:
+                self._add_open(number, together)
+                together = []
+            tile = self._tile(number, each)
+            if each.rank == 0 and not isinstance(tile, SealedTile):
+                together.append((each, tile))
+            else:
+                self._add_alone(number, each)
+        if together:
+            self._add_open(number, together)
+
+    def _add_open(self, number: int, groups: Sequence[tuple[_Group, OpenTile | None]]) -> None:
+        """Adds rows of open tiles, and those that do not exist."""
+        jobs = np.array(
+            [(each.first_run, each.last_run, _NO_TILE if tile is None else tile.number) for each, tile in groups],
+            np.int64,
+        )
+        add_open(
+            self._pool.columns.values, jobs, number, self._runs, self._lanes, self._places, self._done, self._values
+        )
+        for each, tile in groups:
+            if tile is not None and self._tile(number, each) is not tile:  # closed meanwhile, maybe used for another
+                self._add_alone(number, each)
+
+    def _add_alone(self, number: int, group: _Group) -> None:
+        """Adds the rows of a group."""
+        self._add_rows(self._rows(number, group), number, self._runs[group.first_run : group.last_run], self._lanes)
+
+    def _add_rows(self, opened: TileRows, number: int, runs: Table, lanes: NDArray[np.uint8]) -> None:
+        add_rows(*opened, number, runs, lanes, self._places, self._done, self._values)
+
+    def _rows(self, number: int, group: _Group) -> TileRows:
+        """The rows of a group in a window."""
         while True:
-            tile = table.tile(number, wanted.band)
+            tile = self._tile(number, group)
             if tile is None:
                 return NO_ROWS
             if not isinstance(tile, OpenTile):
-                return self._pages.open(tile, wanted.pages)
-            copied = TileRows(np.empty((wanted.n_members, WINDOW_SLOTS)), NO_ROWS.row_of_lane.copy())
-            copy_open(self._pool.columns.values, tile.number, wanted.runs, lanes, begin, end, *copied)
-            if table.tile(number, wanted.band) is tile:
+                return self._pages.open(tile, group.pages)
+            runs = self._runs[group.first_run : group.last_run]
+            n_members = int((runs[:, LAST] - runs[:, FIRST]).sum())
+            copied = TileRows(np.empty((n_members, WINDOW_SLOTS)), NO_ROWS.row_of_lane.copy())
+            copy_open(self._pool.columns.values, tile.number, runs, self._lanes, *copied)
+            if self._tile(number, group) is tile:
                 return copied
 
-
-def _host_spans(placed: Sequence[Placed], in_bands: Sequence[_BandRuns]) -> list[_HostSpan]:
-    """The spans that are aggregates of hosts, and large enough to be stored."""
-    hosts = [
-        _HostSpan(number, each.host, set(), fingerprint(each.span.members))
-        for number, each in enumerate(placed)
-        if each.host is not None and len(each.span.members) >= AGGREGATED_MEMBERS_MIN
-    ]
-    bands = {each.number: each.bands for each in hosts}
-    for each in in_bands:
-        for row in each.rows:
-            if row[SPAN] in bands:
-                bands[row[SPAN]].add(each.band)
-    return hosts
-
-
-def _windows(first_slots: Sequence[int], ends: Sequence[int]) -> list[int]:
-    """Windows that hold slots of spans; those between spans that lie far apart are left out."""
-    ranges = {(first >> WINDOW_BITS, (end - 1) >> WINDOW_BITS) for first, end in zip(first_slots, ends, strict=True)}
-    return sorted(set(chain.from_iterable(range(first, last + 1) for first, last in ranges)))
+    def _tile(self, number: int, group: _Group) -> Tile | None:
+        """The tile that holds the rows of a group in a window."""
+        table = self._sources.tables[group.span]
+        assert table is not None, "a span with members has a table"
+        return table.tile(number, group.band)
 
 
 @lru_cache(maxsize=1024)

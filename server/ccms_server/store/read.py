@@ -1,33 +1,22 @@
 """Reading: which slots a range covers, and the samples in them, of one series or of several made into one."""
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
-from typing import NamedTuple
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccms_server.store.cancellation import Cancellation
-from ccms_server.store.gather import Gather, Placed
+from ccms_server.store.gather import Gather, Sources
 from ccms_server.store.layout import PHASE_UNSET, WINDOW_BITS, WINDOW_SLOTS
 from ccms_server.store.metric import Aggregation
 from ccms_server.store.page_cache import PageCache
 from ccms_server.store.sealed_tile import SealedTile
 from ccms_server.store.series import SeriesArrays
-from ccms_server.store.span import SPAN_COLUMNS, Span, find_spans
+from ccms_server.store.span import IS_ALIGNED, N_MEMBERS, N_SLOTS, SPAN_COLUMNS, Span, Spans, find_spans
 from ccms_server.store.table import MetricTable, OpenTile
 from ccms_server.store.tile_pool import TilePool
 from ccms_server.store.tree import Level, SeriesIds
-
-
-class Source(NamedTuple):
-    """Where the samples of an answer come from."""
-
-    table: MetricTable
-    """The metric, with an aggregation if the span has several members."""
-    span: Span
-    host: Level | None
-    """The host whose group this is, if it is one: sealed windows may hold its aggregate."""
 
 
 class Reader:
@@ -67,35 +56,33 @@ class Reader:
             start: Start of the range, seconds.
             end: End of the range (exclusive), seconds, >= start.
         """
-        return self.spans([(table, group)], start, end)[0]
+        return self.spans([table], [group], start, end).span(0)
 
-    def spans(self, groups: Sequence[tuple[MetricTable, SeriesIds]], start: int, end: int) -> list[Span]:
-        """The slots of some groups, each of one table; see `span`."""
-        if not groups:
-            return []
-        edges = [0, *accumulate(len(group) for _, group in groups)]
-        found, members = np.empty((len(groups), SPAN_COLUMNS), np.int64), np.empty(edges[-1], np.int32)
-        slots = np.empty(edges[-1], np.int64)
-        find_spans(
-            self._series.columns,
-            np.concatenate([group for _, group in groups]),
-            np.array(edges),
-            np.array([table.metric.interval for table, _ in groups]),
-            start,
-            end,
-            found,
-            members,
-            slots,
+    def spans(self, tables: Sequence[MetricTable | None], groups: Sequence[SeriesIds], start: int, end: int) -> Spans:
+        """The slots of some groups; see `span`.
+
+        Args:
+            tables: The metric of each group. None: the group is empty.
+            groups: The groups.
+            start: Start of the range, seconds.
+            end: End of the range (exclusive), seconds, >= start.
+        """
+        edges = np.array([0, *accumulate(map(len, groups))])
+        series = np.concatenate([np.empty(0, np.int32), *groups])
+        intervals = np.array([1 if table is None else table.metric.interval for table in tables], np.int64)
+        spans = Spans(
+            np.empty((len(groups), SPAN_COLUMNS), np.int64),
+            edges,
+            np.empty(len(series), np.int32),
+            np.empty(len(series), np.int64),
         )
-        spans = []
-        for (table, group), first, (begin, n_slots, n_members, is_aligned) in zip(
-            groups, edges, found.tolist(), strict=False
-        ):
-            if n_members < 0:
-                spans.append(self._span_across_phases(table, group, start, end))
-            else:
-                here = slice(first, first + n_members)
-                spans.append(Span(begin, n_slots, members[here], slots[here], bool(is_aligned)))
+        find_spans(
+            self._series.columns, series, edges, intervals, start, end, spans.table, spans.members, spans.first_slots
+        )
+        for number in np.flatnonzero(spans.table[:, N_MEMBERS] < 0).tolist():
+            table = tables[number]
+            assert table is not None, "a group with series has a metric"
+            spans.put(number, self._span_across_phases(table, groups[number], start, end))
         return spans
 
     def _span_across_phases(self, table: MetricTable, group: SeriesIds, start: int, end: int) -> Span:
@@ -123,39 +110,38 @@ class Reader:
 
     def values(self, table: MetricTable, span: Span, host: Level | None) -> NDArray[np.float64]:
         """The samples of a single span, see `read`."""
-        return self.read([Source(table, span, host)])[0]
+        values, _ = self.read(Sources([table], [host], Spans.of([span])))
+        return values
 
-    def read(self, sources: Sequence[Source]) -> list[NDArray[np.float64]]:
+    def read(self, sources: Sources) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """The samples of some spans; those of several members are aggregated by the metric's rule.
 
-        Spans of a table are read together, window by window, so that the tiles they share are looked at once.
+        Spans are read together, window by window, so that the tiles they share are looked at once.
 
         Args:
             sources: What to read.
 
         Returns:
-            For each a float64 array of shape (n_slots,) that nobody else has; NaN where any member has no sample.
+            float64 array of all samples, NaN where any member has none, that nobody else has; and int64 array of shape
+            (n_spans + 1,): those of span k are from `[k]` to `[k + 1]`.
 
         Raises:
             CancelledReadError: Nobody waits for them.
         """
-        edges = [0, *accumulate(source.span.n_slots for source in sources)]
-        together = np.empty(edges[-1])
-        values = [together[begin:end] for begin, end in pairwise(edges)]
-        aligned: dict[MetricTable, list[Placed]] = {}
-        for source, begin, each in zip(sources, edges, values, strict=False):
-            if not source.span.n_slots:
-                continue
-            if source.span.is_aligned:
-                aligned.setdefault(source.table, []).append(Placed(source.span, source.host, begin))
-            else:
-                self._add_shifted(source.table, source.span, each)
-        for table, spans in aligned.items():
-            self._gather.add(table, spans, together)
-        for source, each in zip(sources, values, strict=True):
-            if len(source.span.members) > 1 and source.table.metric.aggregation is Aggregation.AVG:
-                each /= len(source.span.members)
-        return values
+        table = sources.spans.table
+        edges = np.zeros(len(table) + 1, np.int64)
+        np.cumsum(table[:, N_SLOTS], out=edges[1:])
+        values = np.empty(int(edges[-1]))
+        self._gather.add(sources, edges[:-1], values)
+        for number in np.flatnonzero((table[:, IS_ALIGNED] == 0) & (table[:, N_SLOTS] > 0)).tolist():
+            metric = sources.tables[number]
+            assert metric is not None, "a span with members has a metric"
+            self._add_shifted(metric, sources.spans.span(number), values[edges[number] : edges[number + 1]])
+        for number in np.flatnonzero(table[:, N_MEMBERS] > 1).tolist():
+            metric = sources.tables[number]
+            if metric is not None and metric.metric.aggregation is Aggregation.AVG:
+                values[edges[number] : edges[number + 1]] /= table[number, N_MEMBERS]
+        return values, edges
 
     def window_samples(
         self, table: MetricTable, series: int, window: int
@@ -191,7 +177,7 @@ class Reader:
             return None
         whole = Span(0, WINDOW_SLOTS, members, np.full(len(members), window << WINDOW_BITS))
         total = np.empty(WINDOW_SLOTS)
-        self._gather.add(table, [Placed(whole, None, 0)], total)
+        self._gather.add(Sources([table], [None], Spans.of([whole])), np.zeros(1, np.int64), total)
         return total, int(shared[0]), members
 
     def aggregate_row(self, tile: SealedTile, row: int) -> NDArray[np.float64]:

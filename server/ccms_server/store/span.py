@@ -1,5 +1,7 @@
 """Which slots of which series answer a range of time."""
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +32,51 @@ class Span(NamedTuple):
 
 
 BEGIN, N_SLOTS, N_MEMBERS, IS_ALIGNED, SPAN_COLUMNS = range(5)
-"""Columns of the table that `find_spans` fills, and how many there are."""
+"""Columns of a table of spans, and how many there are. BEGIN is `Span.start`."""
+
+
+class Spans(NamedTuple):
+    """Some spans, column by column."""
+
+    table: NDArray[np.int64]
+    """int64 array of shape (n_spans, SPAN_COLUMNS)."""
+    edges: NDArray[np.int64]
+    """int64 array of shape (n_spans + 1,): what is known of the members of span k begins at `edges[k]`, and ends before
+    `edges[k + 1]`."""
+    members: SeriesIds
+    """int32 array."""
+    first_slots: NDArray[np.int64]
+    """int64 array of the same shape."""
+
+    @classmethod
+    def of(cls, spans: Sequence[Span]) -> "Spans":
+        """The same spans as columns."""
+        n_members = [len(span.members) for span in spans]
+        rows = [(span.start, span.n_slots, len(span.members), span.is_aligned) for span in spans]
+        return cls(
+            np.array(rows, np.int64).reshape(-1, SPAN_COLUMNS),
+            np.array([0, *accumulate(n_members)]),
+            np.concatenate([np.empty(0, np.int32), *(span.members for span in spans)]),
+            np.concatenate([np.empty(0, np.int64), *(span.first_slots for span in spans)]),
+        )
+
+    def some(self, first: int, last: int) -> "Spans":
+        """Those from `first` to `last` (exclusive); views."""
+        return Spans(self.table[first:last], self.edges[first : last + 1], self.members, self.first_slots)
+
+    def span(self, number: int) -> Span:
+        """One of them; its arrays are views."""
+        begin, n_slots, n_members, is_aligned = self.table[number].tolist()
+        here = slice(int(self.edges[number]), int(self.edges[number]) + n_members)
+        return Span(begin, n_slots, self.members[here], self.first_slots[here], bool(is_aligned))
+
+    def put(self, number: int, span: Span) -> None:
+        """Replaces one of them by another one, which has no more members than there is room for."""
+        n_members, first = len(span.members), int(self.edges[number])
+        assert first + n_members <= self.edges[number + 1], "there is room"
+        self.table[number] = span.start, span.n_slots, n_members, span.is_aligned
+        self.members[first : first + n_members] = span.members
+        self.first_slots[first : first + n_members] = span.first_slots
 
 
 @kernel
@@ -54,8 +100,8 @@ def find_spans(
         intervals: int64 array of shape (n_groups,), seconds.
         start: Start of the range, seconds.
         end: End of the range (exclusive), seconds, >= start.
-        spans: int64 array of shape (n_groups, SPAN_COLUMNS); of each span is written: start in seconds, number of slots
-            and of members, and whether they are aligned. -1 members: windows of a series differ in their phase.
+        spans: int64 array of shape (n_groups, SPAN_COLUMNS), which is written. -1 members: windows of a series differ
+            in their phase.
         members: int32 array of shape (n_series,); the members of group k are written from `edges[k]` on.
         slots: int64 array of shape (n_series,); the first slots of the members are written there.
     """

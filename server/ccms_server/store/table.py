@@ -74,6 +74,12 @@ class Window:
     """Bands that were sealed since they were last stored, even if they are open again: the sealed tile, and the last
     entry of the log that is in it."""
 
+    @property
+    def may_have_aggregates(self) -> bool:
+        """Whether aggregates of hosts may be found."""
+        aggregates = self.aggregates
+        return self.stored is not None if aggregates is None else bool(aggregates)
+
     def tile(self, band: int) -> Tile | None:
         """The tile of a band, or None."""
         tile = self.tiles.get(band)

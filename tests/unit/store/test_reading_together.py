@@ -1,18 +1,40 @@
 """Many spans read at once: each is what it is alone, bit by bit, and reading stops when nobody waits."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccms_server.store.cancellation import Cancellation, CancelledReadError
+from ccms_server.store.gather import Sources
 from ccms_server.store.layout import WINDOW_SLOTS
 from ccms_server.store.metric import Aggregation, Metric
-from ccms_server.store.read import Source
+from ccms_server.store.span import Span, Spans
 from ccms_server.store.store import Store
+from ccms_server.store.table import MetricTable
 from ccms_server.store.tile_pool import TILE_BYTES
+from ccms_server.store.tree import Level
 
 FOREVER = 1 << 61
+
+
+class Source(NamedTuple):
+    """What one series is read from."""
+
+    table: MetricTable
+    span: Span
+    host: Level | None
+
+
+def read(reader, sources):
+    """Reads all at once; the values of each."""
+    tables, spans, hosts = zip(*sources, strict=True)
+    values, edges = reader.read(Sources(tables, hosts, Spans.of(spans)))
+    return np.split(values, edges[1:-1])
+
+
 METRICS = [Metric("sum", 60, Aggregation.SUM), Metric("avg", 60, Aggregation.AVG), Metric("other", 10, Aggregation.SUM)]
 HOSTS, THREADS = 5, 20
 SLOTS = 3 * WINDOW_SLOTS + 40
@@ -78,7 +100,7 @@ def added_up(store, source):
 def test_each_is_the_same_as_alone_and_as_its_members_added_up(sealed, asked):
     store = STORES[sealed]
     wanted = list(sources(store, asked))
-    together = store.reader().read(wanted)
+    together = read(store.reader(), wanted)
     assert [len(values) for values in together] == [source.span.n_slots for source in wanted]
     for source, values in zip(wanted, together, strict=True):
         alone = store.reader().values(source.table, source.span, source.host)
@@ -88,7 +110,7 @@ def test_each_is_the_same_as_alone_and_as_its_members_added_up(sealed, asked):
 
 def test_a_lone_series_keeps_its_bits():
     [source] = sources(STORES[True], [(0, 0, 0, 0, SLOTS)])
-    values = STORES[True].reader().read([source])[0]
+    values = read(STORES[True].reader(), [source])[0]
     assert (values[1], np.signbit(values[1])) == (0, True)
 
 
@@ -114,16 +136,16 @@ def test_a_read_ends_at_the_window_at_which_it_is_cancelled(host, windows):
     [source] = sources(store, [(0, host, None, 0, 2 * SLOTS)])
     assert source.span.is_aligned == (host == 1)
     with pytest.raises(CancelledReadError):
-        store.reader(cancellation).read([source])
+        read(store.reader(cancellation), [source])
     assert cancellation.looks == windows
 
 
 def test_the_second_read_of_the_same_windows_opens_no_pages():
     store = filled(sealed=True)
     wanted = list(sources(store, [(0, host, None, 0, SLOTS) for host in range(HOSTS)]))
-    first = store.reader().read(wanted)
+    first = read(store.reader(), wanted)
     opened = store._pages.n_opened
     assert opened
-    for values, again in zip(first, store.reader().read(wanted), strict=True):
+    for values, again in zip(first, read(store.reader(), wanted), strict=True):
         np.testing.assert_array_equal(values, again)
     assert store._pages.n_opened == opened
