@@ -64,6 +64,7 @@ _FRACTION_LENGTHS: Final = _lengths(_FRACTION_TEXTS)
 _NULL: Final = np.uint64(int.from_bytes(b"null,", "little"))
 _NULL_LENGTH: Final = 5
 _MINUS: Final = np.uint64(ord("-"))
+_SPLITTER: Final = 2.0**27 + 1
 _THOUSAND: Final = np.uint64(1000)
 _GROUP_BITS: Final = np.uint64(24)
 _BYTE_BITS: Final = np.uint64(3)
@@ -146,9 +147,9 @@ def write_series(
         at = _put_integer(text, _put(text, at, _FROM), head[START])
         at = _put_integer(text, _put(text, at, _TO), head[END])
         at = _put_integer(text, _put(text, at, _RESOLUTION), head[INTERVAL])
-        at = _put_number(view, _put(text, at, _AVG), statistics[progress[NEXT], AVG])
-        at = _put_number(view, _put(text, at, _MIN), statistics[progress[NEXT], MIN])
-        at = _put_number(view, _put(text, at, _MAX), statistics[progress[NEXT], MAX])
+        at = _put_statistic(view, _put(text, at, _AVG), statistics[progress[NEXT], AVG])
+        at = _put_statistic(view, _put(text, at, _MIN), statistics[progress[NEXT], MIN])
+        at = _put_statistic(view, _put(text, at, _MAX), statistics[progress[NEXT], MAX])
         text[at - 1] = _BRACE_CLOSE
         progress[NEXT] += 1
         progress[NEXT_VALUE] = -1
@@ -169,10 +170,6 @@ def _is_writable(
     for column in (AVG, MIN, MAX):
         size = abs(statistics[number, column])
         if size >= EXACT_FROM and size < np.inf:
-            return False
-        # Statistics are rounded as decimals; so close to the middle the product does not tell to which side.
-        product = size * 1000.0
-        if abs(abs(product - np.rint(product)) - 0.5) <= product * 1e-15:
             return False
     return True
 
@@ -207,15 +204,39 @@ def _put_integer(text: Text, at: int, number: int) -> int:
 
 
 @kernel
+def _put_statistic(text: View, at: int, value: float) -> int:
+    """Writes a number rounded to three decimals as Python rounds it: by what it is, not by its product with 1000."""
+    size = abs(value)
+    product = size * 1000.0
+    below = np.floor(product)
+    if not (size < EXACT_FROM and product - below == 0.5):
+        return _put_number(text, at, value)
+    # The product seems to be in the middle: what was lost when it was rounded decides (T. J. Dekker, 1971).
+    upper = size * _SPLITTER
+    upper -= upper - size
+    lost = (upper * 1000.0 - product) + (size - upper) * 1000.0
+    count = np.rint(product)
+    if lost != 0.0:
+        count = below + 1.0 if lost > 0.0 else below
+    return _put_thousandths(text, at, np.signbit(value), count)
+
+
+@kernel
 def _put_number(text: View, at: int, value: float) -> int:
     """Writes a number with up to three decimals, and a comma. Up to 8 bytes behind it are overwritten."""
     size = abs(value)
     if not size < EXACT_FROM:
         put_word(text, at, _NULL)
         return at + _NULL_LENGTH
+    return _put_thousandths(text, at, np.signbit(value), np.rint(size * 1000.0))
+
+
+@kernel
+def _put_thousandths(text: View, at: int, is_negative: bool, count: float) -> int:
+    """Writes a number of thousandths, less than 2^53, as `_put_number` does."""
     put_word(text, at, _MINUS)
-    at += np.signbit(value)
-    thousandths = np.uint64(np.int64(np.rint(size * 1000.0)))
+    at += is_negative
+    thousandths = np.uint64(np.int64(count))
     whole = thousandths // _THOUSAND
     fraction = thousandths - whole * _THOUSAND
     if whole < _THOUSAND:

@@ -6,15 +6,16 @@ anything is read; `answers` reads.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ccms_server.answer_heads import change_intervals, fill_heads
 from ccms_server.errors import LimitExceededError
 from ccms_server.model import (
     AVG,
-    END,
     FIRST,
     HEAD_COLUMNS,
     INTERVAL,
@@ -22,10 +23,8 @@ from ccms_server.model import (
     MAX,
     MIN,
     N_VALUES,
-    PADDING,
     QUERY,
     SERIES,
-    START,
     STATISTICS_COLUMNS,
     Label,
     QueryRequest,
@@ -37,7 +36,6 @@ from ccms_server.model import (
 from ccms_server.store.downsample import downsample, downsampled_sizes
 from ccms_server.store.gather import Sources
 from ccms_server.store.read import Reader
-from ccms_server.store.span import BEGIN, N_MEMBERS, N_SLOTS
 from ccms_server.store.statistics import statistics
 from ccms_server.store.store import Store
 from ccms_server.store.table import MetricTable
@@ -48,10 +46,6 @@ PLANNED_AT_ONCE: Final = 512
 
 PADDING_MAX: Final = 1 << 22
 """Values in front of the first sample of a series: eight years of minutes."""
-
-
-_LONG_AGO: Final = -(1 << 62)
-"""A time from which on no difference of times overflows, in seconds."""
 
 
 @dataclass(slots=True)
@@ -78,10 +72,10 @@ class _Part(NamedTuple):
     heads: NDArray[np.int64]
     """See `SeriesAnswers.heads`; without what is known only when they are read."""
     sources: Sources
-    resolutions: NDArray[np.int64]
-    """int64 array of shape (n_series,): seconds between two values asked for; 0: as stored."""
-    factors: NDArray[np.float64]
-    """float64 array of the same shape; 1: none."""
+    resolutions: NDArray[np.int64] | None
+    """int64 array of shape (n_series,): seconds between two values asked for; 0: as stored, as all if it is None."""
+    factors: NDArray[np.float64] | None
+    """float64 array of the same shape; 1: none, as for all if it is None."""
     errors: dict[int, SeriesError]
     """By position."""
     n_points: NDArray[np.int64]
@@ -96,8 +90,8 @@ class _Part(NamedTuple):
             self.labels[here],
             self.heads[here],
             self.sources.some(first, last),
-            self.resolutions[here],
-            self.factors[here],
+            None if self.resolutions is None else self.resolutions[here],
+            None if self.factors is None else self.factors[here],
             {position - first: error for position, error in self.errors.items() if first <= position < last},
             self.n_points[here],
         )
@@ -137,8 +131,8 @@ class _Named:
 
     def __init__(self) -> None:
         self.labels: list[Label] = []
-        self.places: list[tuple[int, int]] = []
-        """Query index and series index of each."""
+        self.query_indexes: list[int] = []
+        self.series_indexes: list[int] = []
         self.tables: list[MetricTable | None] = []
         self.groups: list[SeriesIds] = []
         self.hosts: list[Level | None] = []
@@ -146,18 +140,21 @@ class _Named:
         self.factors: list[float] = []
         self.errors: dict[int, SeriesError] = {}
 
-    def add(self, label: Label, place: tuple[int, int], found: _Group | SeriesError, query: SeriesQuery | None) -> None:
-        """Adds one of a query; None: of a query that asks for nothing special."""
+    def add(
+        self, query: SeriesQuery, query_index: int, series_index: int, names: Label, found: _Group | SeriesError
+    ) -> None:
+        """Adds one that a query names."""
         if isinstance(found, SeriesError):
             self.errors[len(self.labels)] = found
             found = _NO_GROUP
-        self.labels.append(label)
-        self.places.append(place)
+        self.labels.append(names)
+        self.query_indexes.append(query_index)
+        self.series_indexes.append(series_index)
         self.tables.append(found.table)
         self.groups.append(found.group)
         self.hosts.append(found.host)
-        self.resolutions.append(0 if query is None else query.resolution)
-        self.factors.append(1.0 if query is None else query.scale_by or 1.0)
+        self.resolutions.append(query.resolution)
+        self.factors.append(query.scale_by or 1.0)
 
 
 def plan(store: Store, reader: Reader, request: QueryRequest, *, points_max: int, series_max: int) -> Plan:
@@ -186,25 +183,18 @@ def _add(planned: Plan, reader: Reader, named: _Named, points_max: int) -> None:
     """
     request = planned.request
     spans = reader.spans(named.tables, named.groups, request.start, max(request.start, request.end))
-    heads = np.zeros((len(named.labels), HEAD_COLUMNS), np.int64)
-    heads[:, [QUERY, SERIES]] = named.places
-    intervals = np.array([0 if table is None else table.metric.interval for table in named.tables], np.int64)
-    n_slots = spans.table[:, N_SLOTS]
-    heads[:, INTERVAL] = intervals
-    heads[:, START] = spans.table[:, BEGIN]
-    heads[:, END] = spans.table[:, BEGIN] + n_slots * intervals
+    heads, n_points = np.zeros((len(named.labels), HEAD_COLUMNS), np.int64), np.empty(len(named.labels), np.int64)
+    heads[:, QUERY], heads[:, SERIES] = named.query_indexes, named.series_indexes
+    heads[:, INTERVAL] = [0 if table is None else table.metric.interval for table in named.tables]
     if named.errors:
-        failed = list(named.errors)
-        heads[failed, START], heads[failed, END], heads[failed, IS_ERROR] = 0, 0, 1
-    n_points = n_slots.copy()
-    if request.with_padding and request.with_values:
-        padding = _padding(heads[:, START], request.start, intervals)
-        if padding.max(initial=0) > PADDING_MAX:
-            remedy = "start later, or ask without padding"
-            raise LimitExceededError("values before the first sample", int(padding.max()), PADDING_MAX, remedy)
-        n_points += padding
-    planned.n_points += int(n_points.sum())
-    planned.n_samples += int(n_slots @ spans.table[:, N_MEMBERS])
+        heads[list(named.errors), IS_ERROR] = 1
+    is_padded = request.with_padding and request.with_values
+    n_values, n_samples, padding_max = fill_heads(spans.table, request.start, is_padded, heads, n_points)
+    planned.n_points += n_values
+    planned.n_samples += n_samples
+    if padding_max > PADDING_MAX:
+        remedy = "start later, or ask without padding"
+        raise LimitExceededError("values before the first sample", padding_max, PADDING_MAX, remedy)
     if planned.n_points > points_max:
         remedy = "ask for a shorter range or fewer series"
         raise LimitExceededError("values in one query", planned.n_points, points_max, remedy)
@@ -213,8 +203,8 @@ def _add(planned: Plan, reader: Reader, named: _Named, points_max: int) -> None:
             named.labels,
             heads,
             Sources(named.tables, named.hosts, spans),
-            np.array(named.resolutions, np.int64),
-            np.array(named.factors),
+            np.array(named.resolutions, np.int64) if any(named.resolutions) else None,
+            np.array(named.factors) if named.factors.count(1.0) < len(named.factors) else None,
             named.errors,
             n_points,
         )
@@ -247,30 +237,33 @@ def _answer(reader: Reader, request: QueryRequest, part: _Part) -> SeriesAnswers
             values, edges = reader.read(part.sources)
             if request.with_statistics:
                 found = statistics(values, edges)
+            if part.factors is not None:
+                values *= np.repeat(part.factors, np.diff(edges))
+                found[:, [MIN, AVG, MAX]] *= part.factors[:, None]
+            if part.errors:
                 found[list(part.errors)] = 0
-            for number in np.flatnonzero(part.factors != 1.0).tolist():
-                values[edges[number] : edges[number + 1]] *= part.factors[number]
-                found[number, [MIN, AVG, MAX]] *= part.factors[number]
-    if part.resolutions.any():
-        values, edges = _downsampled(part, heads, values, edges)
+    if part.resolutions is not None and (request.with_values or request.with_statistics):
+        values, edges = _downsampled(request, part.resolutions, heads, values, edges)
     if request.with_values:
         heads[:, FIRST], heads[:, N_VALUES] = edges[:-1], np.diff(edges)
-    if request.with_values and request.with_padding:
-        heads[:, PADDING] = _padding(heads[:, START], request.start, heads[:, INTERVAL])
     return SeriesAnswers(part.labels, heads, values, found, part.errors, request.with_values, request.with_statistics)
 
 
 def _downsampled(
-    part: _Part, heads: NDArray[np.int64], values: NDArray[np.float64], edges: NDArray[np.int64]
+    request: QueryRequest,
+    resolutions: NDArray[np.int64],
+    heads: NDArray[np.int64],
+    values: NDArray[np.float64],
+    edges: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Fewer values of the series that were asked for at a larger interval, and their edges; notes the interval."""
     intervals, sizes = heads[:, INTERVAL], np.diff(edges)
-    factors = np.where(part.resolutions > intervals, part.resolutions // np.maximum(intervals, 1), 1)
+    factors = np.where(resolutions > intervals, resolutions // np.maximum(intervals, 1), 1)
     is_sampled = downsampled_sizes(sizes, factors) < sizes
     if not is_sampled.any():
         return values, edges
-    heads[:, INTERVAL] = np.where(is_sampled, part.resolutions, intervals)
-    return downsample(values, edges, factors)
+    change_intervals(heads, request.start, request.with_padding and request.with_values, is_sampled, resolutions)
+    return downsample(values, edges, factors) if request.with_values else (values, edges)
 
 
 def _count(query: SeriesQuery) -> int:
@@ -305,22 +298,48 @@ def _named(store: Store, request: QueryRequest, hosts: Sequence[str]) -> Iterato
     for query_index, query in enumerate(request.queries):
         for series_index, selection in enumerate(_selections(query)):
             found = _find(store, request, query, selection)
-            label = query.metric, query.host, *selection.first_names
-            named.add(label, (query_index, series_index), found, query)
-            if len(named.labels) == PLANNED_AT_ONCE:
-                yield named
-                named = _Named()
-    query_index = len(request.queries)
-    for host in hosts:
-        for metric in request.for_all_hosts:
-            found = _find(store, request, SeriesQuery(metric, host), _WHOLE_HOST)
-            named.add((metric, host, "", ""), (query_index, 0), found, None)
-            query_index += 1
+            named.add(query, query_index, series_index, (query.metric, query.host, *selection.first_names), found)
             if len(named.labels) == PLANNED_AT_ONCE:
                 yield named
                 named = _Named()
     if named.labels:
         yield named
+    yield from _whole_hosts(store, request, hosts)
+
+
+def _whole_hosts(store: Store, request: QueryRequest, hosts: Sequence[str]) -> Iterator[_Named]:
+    """The metrics of whole hosts, host by host, PLANNED_AT_ONCE at a time: as good as if a query named each."""
+    metric_ids = [store.metric_id(metric) for metric in request.for_all_hosts]
+    metrics = [
+        (metric, None if number is None else store.tables[number])
+        for metric, number in zip(request.for_all_hosts, metric_ids, strict=True)
+    ]
+    levels = ((host, store.tree.find((request.cluster, host))) for host in hosts)
+    pairs = ((host, level, metric, table) for host, level in levels for metric, table in metrics)
+    first = len(request.queries)
+    while some := list(islice(pairs, PLANNED_AT_ONCE)):
+        named = _Named()
+        named.labels = [(metric, host, "", "") for host, _, metric, _ in some]
+        named.query_indexes, named.series_indexes = list(range(first, first + len(some))), [0] * len(some)
+        named.hosts, named.tables = [level for _, level, _, _ in some], [table for _, _, _, table in some]
+        named.groups = [
+            NO_SERIES if level is None or table is None else store.group_at(table.metric_id, level)
+            for _, level, _, table in some
+        ]
+        for position, (group, table) in enumerate(zip(named.groups, named.tables, strict=True)):
+            if not len(group) or request.start > request.end or not _can_aggregate(table, group):
+                metric, host, _, _ = named.labels[position]
+                found = _find(store, request, SeriesQuery(metric, host), _WHOLE_HOST)
+                if isinstance(found, SeriesError):
+                    named.errors[position], found = found, _NO_GROUP
+                named.tables[position], named.groups[position], named.hosts[position] = found
+        named.resolutions, named.factors = [0] * len(some), [1.0] * len(some)
+        yield named
+        first += len(some)
+
+
+def _can_aggregate(table: MetricTable | None, group: SeriesIds) -> bool:
+    return len(group) < 2 or (table is not None and table.metric.aggregation is not None)
 
 
 def _find(store: Store, request: QueryRequest, query: SeriesQuery, selection: _Selection) -> _Group | SeriesError:
@@ -335,10 +354,15 @@ def _find(store: Store, request: QueryRequest, query: SeriesQuery, selection: _S
     table = store.tables[metric_id]
     metric = table.metric
     host = store.tree.find((request.cluster, query.host))
-    group = _group(store, metric_id, request.cluster, query, selection)
+    if host is None:
+        group = NO_SERIES
+    elif not selection.components:
+        group = store.group_at(metric_id, host)
+    else:
+        group = _group(store, metric_id, request.cluster, query, selection)
     if host is None or not len(group):
         return SeriesError(SeriesErrorReason.NOT_FOUND, "metric or host not found")
-    if len(group) > 1 and metric.aggregation is None:
+    if not _can_aggregate(table, group):
         return SeriesError(
             SeriesErrorReason.NO_AGGREGATION,
             f"invalid aggregation: {len(group)} series match, and {query.metric} is configured without aggregation",
@@ -352,19 +376,11 @@ def _find(store: Store, request: QueryRequest, query: SeriesQuery, selection: _S
 
 
 def _group(store: Store, metric_id: int, cluster: str, query: SeriesQuery, selection: _Selection) -> SeriesIds:
-    path = (cluster, query.host)
-    if query.type is None or query.type == "node":
-        return store.group(metric_id, path)
+    """The series of components of a host."""
     paths = [
-        (*path, component, *below)
+        (cluster, query.host, component, *below)
         for component in selection.components
         for below in ([(name,) for name in selection.subcomponents] if query.subtype is not None else [()])
     ]
     groups = [store.group(metric_id, each) for each in paths]
     return groups[0] if len(groups) == 1 else np.concatenate([np.empty(0, np.int32), *groups])
-
-
-def _padding(starts: NDArray[np.int64], start: int, intervals: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Values from the start asked for to the first ones there are; none for series without an interval."""
-    safe, start = np.maximum(intervals, 1), max(start, _LONG_AGO)
-    return np.where(intervals > 0, np.maximum(0, starts // safe - start // safe), 0)

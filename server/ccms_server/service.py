@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 _Chunk = TypeVar("_Chunk")
 _Made = TypeVar("_Made")
 
-CHUNK_POINTS: Final = 1 << 17
+CHUNK_POINTS: Final = 1 << 18
 """Values read before they are handed on: a megabyte."""
 
 CHUNK_SERIES: Final = 512

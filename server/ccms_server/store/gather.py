@@ -1,6 +1,6 @@
 """Gathering the samples of many spans, window by window, so that a tile they share is looked at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccms_server.store.cancellation import Cancellation
-from ccms_server.store.layout import PAGE_ROWS, WINDOW_BITS, WINDOW_SLOTS
+from ccms_server.store.layout import PAGE_ROWS, WINDOW_SLOTS
 from ccms_server.store.page_cache import NO_ROWS, PageCache, TileRows
 from ccms_server.store.rows import (
     BAND,
@@ -33,7 +33,7 @@ from ccms_server.store.rows import (
 from ccms_server.store.sealed_tile import SealedTile
 from ccms_server.store.series import SeriesArrays
 from ccms_server.store.span import N_MEMBERS, Spans
-from ccms_server.store.table import AGGREGATED_MEMBERS_MIN, MetricTable, OpenTile, Tile, fingerprint
+from ccms_server.store.table import AGGREGATED_MEMBERS_MIN, AggregateRow, MetricTable, OpenTile, Tile, fingerprint
 from ccms_server.store.tile_pool import TilePool
 from ccms_server.store.tree import Level
 
@@ -127,9 +127,10 @@ class _Gathering:
         runs = runs[:n_runs]
         # The first runs of all spans are added before the second ones, and so on.
         self._runs = runs[np.lexsort((runs[:, BAND], runs[:, RANK]))] if n_runs > 1 else runs
-        groups = np.empty((n_runs, GROUP_COLUMNS), np.int64)
-        n_groups = group_runs(self._runs, self._places, groups)
+        groups, ranges = np.empty((n_runs, GROUP_COLUMNS), np.int64), np.empty((n_runs, 2), np.int64)
+        n_groups, n_ranges = group_runs(self._runs, self._places, groups, ranges)
         self._groups = [_Group(*row) for row in groups[:n_groups].tolist()]
+        self._ranges = ranges[:n_ranges].tolist()
         self._hosts = self._large_hosts()
         self._spans_of_groups: dict[int, frozenset[int]] = {}
         self._bands_of_spans: dict[int, set[int]] = {}
@@ -139,33 +140,27 @@ class _Gathering:
         """Adds up everything."""
         for number in self._windows():
             self._cancellation.check()
-            done: set[int] = set()
-            for table, spans in self._hosts.items():
-                done |= self._add_aggregates(table, number, spans)
-            self._done[:] = False
-            self._done[list(done)] = True
             here = [each for each in self._groups if each.first_window <= number <= each.last_window]
-            self._add_groups(number, [each for each in here if not done >= self._spans_of(each)] if done else here)
+            if self._hosts:
+                done = self._add_aggregates(number)
+                here = [each for each in here if not self._spans_of(each) <= done]
+            self._add_groups(number, here)
 
     def _windows(self) -> list[int]:
         """Windows that hold slots of spans; those between spans that lie far apart are left out."""
-        places = self._places[self._places[:, END_SLOT] > self._places[:, FIRST_SLOT]]
-        ranges = set(
-            zip(
-                (places[:, FIRST_SLOT] >> WINDOW_BITS).tolist(),
-                ((places[:, END_SLOT] - 1) >> WINDOW_BITS).tolist(),
-                strict=True,
-            )
-        )
+        if len(self._ranges) == 1:
+            [[first, last]] = self._ranges
+            return list(range(first, last + 1))
+        ranges = {(first, last) for first, last in self._ranges}
         return sorted(set(chain.from_iterable(range(first, last + 1) for first, last in ranges)))
 
     def _large_hosts(self) -> dict[MetricTable, list[int]]:
         """The spans that are aggregates of hosts, and large enough to be stored, by table."""
         found: dict[MetricTable, list[int]] = {}
-        large = self._sources.spans.table[:, N_MEMBERS] >= AGGREGATED_MEMBERS_MIN
-        for span in np.flatnonzero(large & (self._places[:, END_SLOT] > self._places[:, FIRST_SLOT])).tolist():
+        for span in np.flatnonzero(self._sources.spans.table[:, N_MEMBERS] >= AGGREGATED_MEMBERS_MIN).tolist():
             table = self._sources.tables[span]
-            if table is not None and self._sources.hosts[span] is not None:
+            is_read = self._places[span, END_SLOT] > self._places[span, FIRST_SLOT]
+            if is_read and table is not None and self._sources.hosts[span] is not None:
                 found.setdefault(table, []).append(span)
         return found
 
@@ -191,25 +186,32 @@ class _Gathering:
             known = self._fingerprints[span] = fingerprint(self._sources.spans.span(span).members)
         return known
 
-    def _add_aggregates(self, table: MetricTable, number: int, spans: Sequence[int]) -> set[int]:
-        """Copies aggregates that are stored in a window; returns the spans that are done by that."""
-        window = table.windows.get(number)
-        if window is None or not window.may_have_aggregates:
-            return set()
-        # In this order: maintenance stores new aggregates first, and calls them fresh afterwards.
-        fresh = [each for each in spans if window.stale.isdisjoint(self._bands_of(each))] if window.stale else spans
-        hosts = [host for each in fresh if (host := self._sources.hosts[each]) is not None]
-        found: dict[SealedTile, list[tuple[int, int]]] = {}
-        done = set()
-        for each, stored in zip(fresh, table.aggregates_of(window, hosts), strict=True):
-            if stored is not None and stored.members == self._fingerprint(each):
-                found.setdefault(stored.tile, []).append((each, stored.row))
-                done.add(each)
+    def _add_aggregates(self, number: int) -> set[int]:
+        """Copies aggregates that are stored in a window; returns the spans that are done by that, and notes them."""
         self._done[:] = False
+        found: dict[SealedTile, list[tuple[int, int]]] = {}
+        for table, spans in self._hosts.items():
+            for span, stored in self._aggregates(table, number, spans):
+                found.setdefault(stored.tile, []).append((span, stored.row))
+        done: set[int] = set()
         for tile, pairs in found.items():
             runs, lanes, pages = _runs_of_rows(tuple(pairs))
             self._add_rows(self._pages.open(tile, pages), number, runs, lanes)
+            done.update(span for span, _ in pairs)
+        self._done[list(done)] = True
         return done
+
+    def _aggregates(self, table: MetricTable, number: int, spans: Sequence[int]) -> Iterator[tuple[int, AggregateRow]]:
+        """The spans whose aggregates are stored in a window, and where."""
+        window = table.windows.get(number)
+        if window is None or not window.may_have_aggregates:
+            return
+        # In this order: maintenance stores new aggregates first, and calls them fresh afterwards.
+        fresh = [each for each in spans if window.stale.isdisjoint(self._bands_of(each))] if window.stale else spans
+        hosts = [host for each in fresh if (host := self._sources.hosts[each]) is not None]
+        for each, stored in zip(fresh, table.aggregates_of(window, hosts), strict=True):
+            if stored is not None and stored.members == self._fingerprint(each):
+                yield each, stored
 
     def _add_groups(self, number: int, groups: Sequence[_Group]) -> None:
         """Adds the rows of groups in a window."""

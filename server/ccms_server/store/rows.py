@@ -95,22 +95,27 @@ def find_runs(
 
 
 @kernel
-def group_runs(runs: Table, places: Table, groups: Table) -> int:
+def group_runs(runs: Table, places: Table, groups: Table, ranges: Table) -> tuple[int, int]:
     """Finds runs of the same rank in the same band.
 
     Args:
         runs: Sorted by rank, then by band.
         places: Of all spans.
         groups: Table with room for as many groups as there are runs, which are written there.
+        ranges: Table with as many rows and 2 columns: the first and the last window of each run are written there, once
+            if that of the run before has the same.
 
     Returns:
-        Number of groups.
+        Number of groups, and of ranges.
     """
-    n_groups = 0
+    n_groups, n_ranges = 0, 0
     for number in range(len(runs)):
         run = runs[number]
         first = places[run[SPAN], FIRST_SLOT] >> WINDOW_BITS
         last = (places[run[SPAN], END_SLOT] - 1) >> WINDOW_BITS
+        if n_ranges == 0 or ranges[n_ranges - 1, 0] != first or ranges[n_ranges - 1, 1] != last:
+            ranges[n_ranges, 0], ranges[n_ranges, 1] = first, last
+            n_ranges += 1
         group = groups[max(n_groups - 1, 0)]
         if n_groups == 0 or group[GROUP_BAND] != run[BAND] or group[GROUP_RANK] != run[RANK]:
             group = groups[n_groups]
@@ -121,7 +126,7 @@ def group_runs(runs: Table, places: Table, groups: Table) -> int:
         group[GROUP_PAGES] |= run[PAGES]
         group[FIRST_WINDOW] = min(group[FIRST_WINDOW], first)
         group[LAST_WINDOW] = max(group[LAST_WINDOW], last)
-    return n_groups
+    return n_groups, n_ranges
 
 
 @kernel

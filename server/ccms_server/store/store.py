@@ -184,7 +184,11 @@ class Store:
     def group(self, metric_id: int, path: Sequence[str]) -> SeriesIds:
         """The series with samples that make up a level's value of a metric; empty if there are none."""
         level = self.tree.find(path)
-        return NO_SERIES if level is None else level.group(metric_id, self._version, self._series.has_samples)
+        return NO_SERIES if level is None else self.group_at(metric_id, level)
+
+    def group_at(self, metric_id: int, level: Level) -> SeriesIds:
+        """The same of a level."""
+        return level.group(metric_id, self._version, self._series.has_samples)
 
     def reader(self, cancellation: Cancellation | None = None) -> Reader:
         """A reader for one piece of work on one thread, which may be cancelled."""
