@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ccms_server import __version__
+from ccms_server.allocator import keep_freed_memory
 from ccms_server.config import Config, effective_settings, inactive_features, load_config
 from ccms_server.errors import ConfigError, DirectoryError, reason_of
 from ccms_server.logs import LEVEL_BY_NAME, configure_logging
@@ -74,6 +75,7 @@ def _act(config: Config, flags: argparse.Namespace) -> None:
     else:
         from ccms_server.app import run
 
+        keep_freed_memory()
         with asyncio.Runner(loop_factory=_event_loop_factory()) as runner:
             runner.run(run(config, dev=flags.dev, config_path=Path(flags.config), started=_spare_the_collector))
 

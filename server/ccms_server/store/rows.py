@@ -223,9 +223,8 @@ def add_rows(
             if row < 0:
                 values[to : to + n_slots] = np.nan
             elif run[IS_COPIED]:
-                target, source = values[to : to + n_slots], rows[row, begin : begin + n_slots]
-                for slot in range(len(source)):
-                    target[slot] = source[slot]
+                for slot in range(n_slots):
+                    values[to + slot] = rows[row, begin + slot]
             elif run[RANK] == 0 and member == run[FIRST]:
                 for slot in range(n_slots):
                     values[to + slot] = 0.0 + rows[row, begin + slot]  # -0.0 becomes 0.0, as in any sum

@@ -1,5 +1,9 @@
 """Many spans read at once: each is what it is alone, bit by bit, and reading stops when nobody waits."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +22,7 @@ from ccms_server.store.tile_pool import TILE_BYTES
 from ccms_server.store.tree import Level
 
 FOREVER = 1 << 61
+BOUNDS_CHECKED = "NUMBA_BOUNDSCHECK"
 
 
 class Source(NamedTuple):
@@ -149,3 +154,15 @@ def test_the_second_read_of_the_same_windows_opens_no_pages():
     for values, again in zip(first, read(store.reader(), wanted), strict=True):
         np.testing.assert_array_equal(values, again)
     assert store._pages.n_opened == opened
+
+
+@pytest.mark.skipif(BOUNDS_CHECKED in os.environ, reason="this is the process with bounds checking")
+def test_with_bounds_checking(tmp_path):
+    """Tests of reading in a process whose kernels are compiled with bounds checking: nothing is reached outside."""
+    environment = os.environ | {BOUNDS_CHECKED: "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    tests = [__file__, str(Path(__file__).parents[1] / "test_query.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[3], capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stdout.decode()
