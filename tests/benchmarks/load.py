@@ -1,20 +1,16 @@
 """Feeds a running server with collector batches, and reads what that costs it."""
 
-import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Thread
 
-from benchmarks.payloads import STAMP, host_batches
+from benchmarks.measured_server import MeasuredServer
+from benchmarks.payloads import INTERVAL_SECONDS, STAMP
+from benchmarks.process import cpu_seconds, rss_megabytes, wait_until_idle
 
-INTERVAL_SECONDS = 60
-QUIET_SECONDS = 0.15
-CPU_CLOCK_TICK = 1 / os.sysconf("SC_CLK_TCK")
-"""CPU time is counted in steps of so many seconds; runs that take less are shown too slow."""
 ANSWER_BYTES = 65536
 
 
@@ -24,47 +20,72 @@ class Load:
 
     lines: int
     wall_seconds: float
+    """While batches were sent."""
     cpu_seconds: float
-    """Of the server process, user and system."""
+    """Of the server process, user and system, until it was idle again."""
     rss_megabytes: float
     """Of the server process, at the end."""
 
     @property
     def lines_per_cpu_second(self) -> float:
         """M lines per CPU second of the server."""
-        return self.lines / max(self.cpu_seconds, CPU_CLOCK_TICK) / 1e6
+        return self.lines / self.cpu_seconds / 1e6
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time a process has used so far, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) * CPU_CLOCK_TICK
+def recent_times(steps: int, *, later_steps: int = 0) -> range:
+    """Timestamps of so many steps, the last of which is the last full interval, or so many steps before it."""
+    end = int(time.time()) // INTERVAL_SECONDS - later_steps
+    return range((end - steps) * INTERVAL_SECONDS, end * INTERVAL_SECONDS, INTERVAL_SECONDS)
 
 
-def rss_megabytes(pid: int) -> float:
-    """Resident memory of a process, in MiB."""
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+def rounds_of(rounds: int, steps: int) -> list[range]:
+    """Recent times cut into rounds of so many steps, one after another."""
+    times = recent_times(rounds * steps)
+    return [times[first : first + steps] for first in range(0, rounds * steps, steps)]
 
 
-def over_http(port: int, pid: int, *, hosts: int, steps: int, hosts_per_batch: int = 1, connections: int = 4) -> Load:
-    """Posts batches over some connections, one time step after another; the next one begins when all were answered."""
-    with _sockets(port, connections) as sockets:
+def over_http(server: MeasuredServer, batches: Sequence[bytes], times: Sequence[int], *, connections: int = 4) -> Load:
+    """Posts batches as fast as they are answered, see `post`, and lets the server finish."""
+    return _measured(server.pid, batches, times, lambda: post(server, batches, times, connections=connections))
+
+
+def post(
+    server: MeasuredServer,
+    batches: Sequence[bytes],
+    times: Sequence[int],
+    *,
+    connections: int = 4,
+    batches_per_second: float = float("inf"),
+) -> float:
+    """Posts batches over some connections, one time step after another; the next one begins when all were answered.
+
+    Args:
+        server: That they are posted to.
+        batches: Those of one time step, with STAMP for the timestamp.
+        times: The timestamps.
+        connections: That share the batches.
+        batches_per_second: How fast they are sent at most.
+
+    Returns:
+        Seconds that it took, by the clock on the wall.
+    """
+    pace_seconds = connections / batches_per_second
+    with _sockets(server.host, server.port, connections) as sockets, ThreadPoolExecutor(connections) as senders:
 
         def send(bodies: list[bytes]) -> None:
-            parts = [bodies[first :: len(sockets)] for first in range(len(sockets))]
-            senders = [Thread(target=_post_all, args=(each, part)) for each, part in zip(sockets, parts, strict=True)]
-            for sender in senders:
-                sender.start()
-            for sender in senders:
-                sender.join()
+            parts = [bodies[first::connections] for first in range(connections)]
+            list(
+                senders.map(_post_all, sockets, [server.write_path] * connections, parts, [pace_seconds] * connections)
+            )
 
-        return _run(pid, send, hosts=hosts, steps=steps, hosts_per_batch=hosts_per_batch)
+        return _send_all(send, batches, times)
 
 
-def over_nats(port: int, pid: int, *, hosts: int, steps: int, subject: str = "updates") -> Load:
+def over_nats(
+    port: int, server: MeasuredServer, batches: Sequence[bytes], times: Sequence[int], *, subject: str = "updates"
+) -> Load:
     """Publishes batches to a broker, and lets the server catch up after every time step."""
-    with _sockets(port, 1) as (publisher,):
+    with _sockets("127.0.0.1", port, 1) as (publisher,):
         publisher.recv(ANSWER_BYTES)
         publisher.sendall(b'CONNECT {"verbose":false,"pedantic":false,"lang":"bench","version":"1","protocol":0}\r\n')
         _ping(publisher)
@@ -73,30 +94,36 @@ def over_nats(port: int, pid: int, *, hosts: int, steps: int, subject: str = "up
             for body in bodies:
                 publisher.sendall(b"PUB %b %d\r\n%b\r\n" % (subject.encode(), len(body), body))
             _ping(publisher)
-            _wait_until_idle(pid)
+            wait_until_idle(server.pid)
 
-        return _run(pid, send, hosts=hosts, steps=steps, hosts_per_batch=1)
+        return _measured(server.pid, batches, times, lambda: _send_all(send, batches, times))
 
 
-def _run(pid: int, send: Callable[[list[bytes]], None], *, hosts: int, steps: int, hosts_per_batch: int) -> Load:
-    of_hosts = host_batches(hosts)
-    batches = [b"".join(of_hosts[first : first + hosts_per_batch]) for first in range(0, hosts, hosts_per_batch)]
-    lines = sum(batch.count(b"\n") for batch in of_hosts) * steps
-    start = int(time.time()) // INTERVAL_SECONDS * INTERVAL_SECONDS - steps * INTERVAL_SECONDS
-    before, wall = cpu_seconds(pid), 0.0
-    for step in range(steps):
-        stamp = str(start + step * INTERVAL_SECONDS).encode()
-        bodies = [batch.replace(STAMP, stamp) for batch in batches]
+def line_count(batches: Sequence[bytes], times: Sequence[int]) -> int:
+    """Lines that are sent when the batches are sent for each timestamp."""
+    return sum(batch.count(b"\n") for batch in batches) * len(times)
+
+
+def _measured(pid: int, batches: Sequence[bytes], times: Sequence[int], send: Callable[[], float]) -> Load:
+    before = cpu_seconds(pid)
+    wall = send()
+    wait_until_idle(pid)
+    return Load(line_count(batches, times), wall, cpu_seconds(pid) - before, rss_megabytes(pid))
+
+
+def _send_all(send: Callable[[list[bytes]], None], batches: Sequence[bytes], times: Sequence[int]) -> float:
+    wall = 0.0
+    for timestamp in times:
+        bodies = [batch.replace(STAMP, b"%d" % timestamp) for batch in batches]
         begin = time.perf_counter()
         send(bodies)
         wall += time.perf_counter() - begin
-    _wait_until_idle(pid)
-    return Load(lines, wall, cpu_seconds(pid) - before, rss_megabytes(pid))
+    return wall
 
 
 @contextmanager
-def _sockets(port: int, count: int) -> Iterator[list[socket.socket]]:
-    sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+def _sockets(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
+    sockets = [socket.create_connection((host, port)) for _ in range(count)]
     for each in sockets:
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
@@ -106,23 +133,19 @@ def _sockets(port: int, count: int) -> Iterator[list[socket.socket]]:
             each.close()
 
 
-def _post_all(connection: socket.socket, bodies: list[bytes]) -> None:
+def _post_all(connection: socket.socket, path: str, bodies: list[bytes], pace_seconds: float) -> None:
+    due = time.perf_counter()
     for body in bodies:
-        head = f"POST /api/write?cluster=bench HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
         answer = connection.recv(ANSWER_BYTES)
         assert answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 204")), answer[:500]
+        due += pace_seconds
+        if (early := due - time.perf_counter()) > 0:
+            time.sleep(early)
 
 
 def _ping(connection: socket.socket) -> None:
     connection.sendall(b"PING\r\n")
     while b"PONG" not in connection.recv(ANSWER_BYTES):
         pass
-
-
-def _wait_until_idle(pid: int) -> None:
-    """Returns once a process has used (almost) no CPU time for a while: what it was sent is done."""
-    last = -1.0
-    while (now := cpu_seconds(pid)) > last + 0.005:
-        last = now
-        time.sleep(QUIET_SECONDS)

@@ -7,6 +7,7 @@ CLUSTER = "bench"
 STAMP = b"@TS@"
 """Stands for the timestamp of a batch."""
 
+LINES_PER_HOST = 426
 HWTHREADS = 64
 SOCKETS = 2
 ACCELERATORS = 4
@@ -52,13 +53,29 @@ def metrics() -> dict[str, dict[str, object]]:
     return {name: {"frequency": INTERVAL_SECONDS, "aggregation": rule} for name, rule in every.items()}
 
 
-def host_batches(hosts: int) -> list[bytes]:
-    """A batch of each host, 426 lines, with STAMP for the timestamp; always the same ones."""
+def host_batches(hosts: int, *, first: int = 0, cluster: str = CLUSTER) -> list[bytes]:
+    """A batch of each host, 426 lines, with STAMP for the timestamp; always the same ones.
+
+    Args:
+        hosts: How many.
+        first: Number of the first one.
+        cluster: They belong to.
+    """
     generator = random.Random(426)
-    return [_host_batch(generator, f"n{host:04d}") for host in range(hosts)]
+    return [_host_batch(generator, cluster, host_name(first + number)) for number in range(hosts)]
 
 
-def _host_batch(generator: random.Random, host: str) -> bytes:
+def host_name(number: int) -> str:
+    """Name of a host."""
+    return f"n{number:04d}"
+
+
+def joined(batches: list[bytes], hosts_per_batch: int) -> list[bytes]:
+    """The same lines in larger batches."""
+    return [b"".join(batches[first : first + hosts_per_batch]) for first in range(0, len(batches), hosts_per_batch)]
+
+
+def _host_batch(generator: random.Random, cluster: str, host: str) -> bytes:
     groups = [
         (OF_HOST, ["type=node"]),
         (OF_HWTHREAD, [f"type=hwthread,type-id={thread}" for thread in range(HWTHREADS)]),
@@ -67,7 +84,7 @@ def _host_batch(generator: random.Random, host: str) -> bytes:
     ]
     stamp = STAMP.decode()
     lines = [
-        f"{name},cluster={CLUSTER},hostname={host},{component} value={generator.uniform(0, 1000):.3f} {stamp}\n"
+        f"{name},cluster={cluster},hostname={host},{component} value={generator.uniform(0, 1000):.3f} {stamp}\n"
         for names, components in groups
         for name in names
         for component in components

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from benchmarks.load import cpu_seconds
+from benchmarks.process import cpu_seconds
 from grpc import aio
 from helpers.server import server_process
 
