@@ -4,6 +4,9 @@ PYTHON ?= python3
 CONFIG ?= configs/config.json
 TEST_ARGS ?=
 BENCH_ARGS ?=
+PEER ?=
+PEER_PID ?=
+PEER_PATH ?=
 BREAKING_AGAINST ?= HEAD~1
 ROUNDS ?= 300
 TORTURE_ARGS ?=
@@ -61,11 +64,12 @@ constraints:  ## Pin the newest release of every dependency in constraints.txt
 	mv build/constraints.txt constraints.txt
 	rm -rf build/constraints
 
-bench: $(INSTALLED)  ## Measure; BENCH_ARGS chooses what
-	PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH_ARGS)
+bench: $(INSTALLED)  ## Measure, in ten minutes; PEER=http://HOST:PORT beside a server that runs; BENCH_ARGS='--only nats'
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(PEER),--peer '$(PEER)') $(if $(PEER_PID),--peer-pid $(PEER_PID)) \
+		$(if $(PEER_PATH),--peer-path '$(PEER_PATH)') $(BENCH_ARGS)
 
 clean:  ## Remove everything that can be made again
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis bench-results
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis bench.json
 	find protos server gateway client tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## List the targets
