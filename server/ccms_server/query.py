@@ -356,7 +356,7 @@ def _find(store: Store, request: QueryRequest, query: SeriesQuery, selection: _S
     host = store.tree.find((request.cluster, query.host))
     if host is None:
         group = NO_SERIES
-    elif not selection.components:
+    elif query.type is None or query.type == "node":
         group = store.group_at(metric_id, host)
     else:
         group = _group(store, metric_id, request.cluster, query, selection)
