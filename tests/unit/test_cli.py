@@ -179,14 +179,15 @@ def test_a_defect_keeps_its_traceback(config_file, configs_run):
 )
 def test_the_server_is_told_of_the_page_and_of_its_file(flags, dev, config_file, configs_run):
     assert main([*flags, "-config", str(config_file)]) == 0
-    assert configs_run.options == [{"dev": dev, "config_path": config_file}]
+    [options] = configs_run.options
+    assert (options["dev"], options["config_path"]) == (dev, config_file)
 
 
 def test_the_server_takes_what_it_is_told():
     from ccms_server.app import run
 
     parameters = inspect.signature(run).parameters
-    assert {"config", "dev", "config_path"} <= set(parameters)
+    assert {"config", "dev", "config_path", "started"} <= set(parameters)
 
 
 def test_gops_is_said_to_mean_nothing(config_file, configs_run, capsys):
