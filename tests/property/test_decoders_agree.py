@@ -208,6 +208,17 @@ def test_on_hosts_that_send_alike(sent, default_cluster, line_bytes_max, keys_ma
     )
 
 
+@pytest.mark.parametrize(
+    ("escaped", "plain"), [(b"h\\=", b"h="), (b"h\\ 3", b"h 3"), (b"h\\,x", b"h,x"), (b"h\\", b"h"), (b"h1", b"h11")]
+)
+def test_on_hosts_whose_names_only_seem_the_same(escaped, plain):
+    of_all = b"load,host=@,type=node value=1\nload,host=@,type=cpu value=2\nload,type=cpu,host=@ value=3\n"
+
+    assert_agree(
+        [of_all.replace(b"@", b"h0"), of_all.replace(b"@", escaped, 1).replace(b"@", plain)], default_cluster="d"
+    )
+
+
 @settings(max_examples=EXAMPLES // 2, deadline=None)
 @given(st.lists(st.tuples(numbers, timestamps), min_size=1, max_size=40))
 def test_on_numbers(pairs):
