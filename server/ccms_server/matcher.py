@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from ccms_server.errors import InvalidRequestError, LimitExceededError
 from ccms_server.extents import FoundSeries, is_served
 from ccms_server.model import SeriesName
-from ccms_server.store.store import HOST_DEPTH, Store
+from ccms_server.store.registry import HOST_DEPTH
+from ccms_server.store.store import Store
 from ccms_server.store.tree import Level
 
 PATTERNS_MAX: Final = 1024

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -27,7 +26,6 @@ from ccms_server.model import (
     HostHealth,
     QueryRequest,
     SampleColumn,
-    SeriesAnswer,
     SeriesAnswers,
     SeriesExtent,
     SeriesName,
@@ -35,6 +33,7 @@ from ccms_server.model import (
 )
 from ccms_server.opening import open_disk
 from ccms_server.query import Plan, answers, plan
+from ccms_server.reader_threads import ReaderThreads
 from ccms_server.status import ServerStatus, version
 from ccms_server.store.cancellation import Cancellation
 from ccms_server.store.metric import Metric
@@ -46,22 +45,14 @@ from ccms_server.watches import Watch, Watches
 logger = logging.getLogger(__name__)
 
 _Chunk = TypeVar("_Chunk")
-_Made = TypeVar("_Made")
 
 CHUNK_POINTS: Final = 1 << 18
-"""Values read before they are handed on: a megabyte."""
+"""Values read before they are handed on: two megabytes."""
 
 CHUNK_SERIES: Final = 512
 
 WRITE_NAME_BYTES_MAX: Final = 64
 """Length of what a write or a stream is called."""
-
-AHEAD_SECONDS: Final = 0.002
-"""A thread goes on for so long before it hands over what it has read: a hand-over takes a tenth of a millisecond, and a
-chunk of the largest size about that long."""
-
-STEPS_SECONDS: Final = 0.01
-"""A thread works so long on a page of the catalogue before it can be given up."""
 
 CLUSTER_CHARACTERS_MAX: Final = 255
 
@@ -123,9 +114,7 @@ class MetricService:
         self.draining = asyncio.Event()
         self._recovery = recovery
         self._legacy = legacy
-        self._readers = ThreadPoolExecutor(workers, thread_name_prefix="reader")
-        # Waiting here rather than for a thread, a query that is given up leaves the line.
-        self._large_reads = asyncio.Semaphore(workers)
+        self._threads = ReaderThreads(workers)
         self._state = "starting"
         self._up = asyncio.Event()
 
@@ -212,7 +201,7 @@ class MetricService:
                     writing.cancel()
                     self._writer.close()
         finally:
-            self._readers.shutdown(wait=False)
+            self._threads.close()
         if failure is not None:
             raise failure
 
@@ -221,7 +210,7 @@ class MetricService:
         await self._up.wait()
 
     async def _run(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._readers, warm_up)
+        await self._threads.call(warm_up)
         if self._recovery is not None:
             recovery, self._recovery = self._recovery, None
             await self._writer.prepare(recovery.run())
@@ -335,7 +324,7 @@ class MetricService:
         self._check(0)
         with self._watches.opened(matcher, self.limits.query_series, arrived) as watch:
             found = _added_to(watch, self.store, matcher)
-            async with aclosing(self._read_on_threads(found)) as parts:
+            async with aclosing(self._threads.read(found)) as parts:
                 async for _ in parts:
                     watch.check()
             yield watch
@@ -363,27 +352,21 @@ class MetricService:
         self._check(0)
         await self._writer.configure(metrics)
 
-    async def query(self, request: QueryRequest) -> AsyncGenerator[list[SeriesAnswer], None]:
-        """Answers a query in chunks of bounded size, in order.
-
-        Raises:
-            LimitExceededError: The answer would be larger than allowed; nothing was read.
-            NotReadyError: The server is starting or stopping.
-        """
-        async with aclosing(self.encoded_query(request, iter)) as chunks:
-            async for chunk in chunks:
-                yield list(chunk)
-
     async def encoded_query(
         self, request: QueryRequest, encode: Callable[[Iterator[SeriesAnswers]], Iterator[_Chunk]]
     ) -> AsyncGenerator[_Chunk, None]:
-        """What is made of the chunks of an answer, on the thread that reads them; see `query`.
+        """Answers a query with what is made of it, on the thread that reads.
 
         Reading ends, wherever it is, when nobody waits any more.
 
         Args:
             request: What to answer.
-            encode: Makes something of the chunks of the answer, one after another.
+            encode: Makes something of the chunks of the answer, one after another: they are of bounded size, and
+                ordered by query and by series within the query.
+
+        Raises:
+            LimitExceededError: The answer would be larger than allowed; nothing was read.
+            NotReadyError: The server is starting or stopping.
         """
         self._check(0)
         cancellation = Cancellation()
@@ -398,7 +381,7 @@ class MetricService:
                     return
             else:
                 chunks = encode(self._planned_answers(reader, request))
-            async with aclosing(self._read_on_threads(chunks)) as parts:
+            async with aclosing(self._threads.read(chunks)) as parts:
                 async for part in parts:
                     yield part
         finally:
@@ -415,7 +398,7 @@ class MetricService:
             NotReadyError: Before the first chunk: the server is starting or stopping.
         """
         self._check(0)
-        async with aclosing(self._read_on_threads(series_extents(self.store, path))) as parts:
+        async with aclosing(self._threads.read(series_extents(self.store, path))) as parts:
             async for part in parts:
                 yield part
 
@@ -429,7 +412,7 @@ class MetricService:
         now = int(self._clock())
         oldest = now - self._memory_seconds if self._memory_seconds else _LONG_AGO
         chunks = host_health(self.store, cluster, hosts, metrics, now=now, oldest=oldest)
-        async with aclosing(self._read_on_threads(chunks)) as parts:
+        async with aclosing(self._threads.read(chunks)) as parts:
             return [health async for part in parts for health in part]
 
     async def list_levels(self, path: Sequence[str], after: str, size: int, *, with_samples: bool) -> Page[LevelEntry]:
@@ -440,17 +423,17 @@ class MetricService:
             NotReadyError: The server is starting or stopping.
         """
         self._check(0)
-        return await self._made_on_threads(list_levels(self.store, path, after, size, with_samples=with_samples))
+        return await self._threads.make(list_levels(self.store, path, after, size, with_samples=with_samples))
 
     async def list_metrics(self, path: Sequence[str], after: str, size: int) -> Page[MetricEntry]:
         """A page of metrics; see `catalog.list_metrics`, and `list_levels` for the errors."""
         self._check(0)
-        return await self._made_on_threads(list_metrics(self.store, path, after, size))
+        return await self._threads.make(list_metrics(self.store, path, after, size))
 
     async def list_series(self, matcher: SeriesMatcher, after: SeriesName | None, size: int) -> Page[SeriesEntry]:
         """A page of series; see `catalog.list_series`, and `list_levels` for the errors."""
         self._check(0)
-        return await self._made_on_threads(list_series(self.store, matcher, after, size))
+        return await self._threads.make(list_series(self.store, matcher, after, size))
 
     async def checkpoint(self) -> DiskStatus | None:
         """Has everything that is stored now sealed, put into blocks, and the WAL cut.
@@ -474,8 +457,7 @@ class MetricService:
             NotReadyError: The server is starting or stopping.
         """
         self._check(0)
-        async with self._large_reads:
-            size = await asyncio.get_running_loop().run_in_executor(self._readers, self.store.size)
+        size = await self._threads.call(self.store.size)
         return ServerStatus(
             version=version(),
             uptime_seconds=time.monotonic() - self._began,
@@ -489,40 +471,6 @@ class MetricService:
             missed_samples=self._watches.missed,
             disk=self._keeper.disk_status(),
         )
-
-    async def _made_on_threads(self, steps: Generator[None, None, _Made]) -> _Made:
-        """What a generator returns, made off the event loop, some steps at a time."""
-        loop = asyncio.get_running_loop()
-        while True:
-            async with self._large_reads:
-                made = await loop.run_in_executor(self._readers, _step, steps)
-            if made is not None:
-                return made[0]
-
-    async def _read_on_threads(self, chunks: Iterator[_Chunk]) -> AsyncGenerator[_Chunk, None]:
-        """What an iterator over the store makes, off the event loop: a little ahead of whoever takes it."""
-        made, is_end = await self._some_on_thread(chunks)
-        if is_end:
-            for chunk in made:
-                yield chunk
-            return
-        ahead = asyncio.create_task(self._some_on_thread(chunks))
-        try:
-            while True:
-                for chunk in made:
-                    yield chunk
-                if is_end:
-                    break
-                made, is_end = await ahead
-                if not is_end:
-                    ahead = asyncio.create_task(self._some_on_thread(chunks))
-        finally:
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)  # nobody waits for it, nor for its errors
-
-    async def _some_on_thread(self, chunks: Iterator[_Chunk]) -> tuple[list[_Chunk], bool]:
-        async with self._large_reads:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, _some, chunks)
 
     def _planned_answers(self, reader: Reader, request: QueryRequest) -> Iterator[SeriesAnswers]:
         yield from self._answers(reader, self._plan(reader, request))
@@ -600,27 +548,6 @@ def _is_quick(request: QueryRequest) -> bool:
         and len(queries) <= QUICK_SERIES
         and sum(max(1, len(query.type_ids)) * max(1, len(query.subtype_ids)) for query in queries) <= QUICK_SERIES
     )
-
-
-def _some(chunks: Iterator[_Chunk]) -> tuple[list[_Chunk], bool]:
-    """What an iterator makes in a while, at least one thing, and whether that was all."""
-    until, made = time.perf_counter() + AHEAD_SECONDS, []
-    for chunk in chunks:
-        made.append(chunk)
-        if time.perf_counter() >= until:
-            return made, False
-    return made, True
-
-
-def _step(steps: Generator[None, None, _Made]) -> tuple[_Made] | None:
-    """Makes steps for a while; what the generator returns if it came to its end."""
-    until = time.perf_counter() + STEPS_SECONDS
-    try:
-        while time.perf_counter() < until:
-            next(steps)
-    except StopIteration as end:
-        return (end.value,)
-    return None
 
 
 def _memory_bytes() -> int:

@@ -18,7 +18,8 @@ from ccms_server.errors import LimitExceededError
 from ccms_server.matcher import SeriesMatcher
 from ccms_server.model import SeriesName
 from ccms_server.store.append import Placement
-from ccms_server.store.store import NewSeries, Store
+from ccms_server.store.registry import NewSeries
+from ccms_server.store.store import Store
 
 logger = logging.getLogger(__name__)
 

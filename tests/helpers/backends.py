@@ -71,7 +71,7 @@ class InProcess(Backend):
 
     async def query(self, request):
         with refused(MetricStoreError):
-            found = [answer async for chunk in self._service.query(request) for answer in chunk]
+            found = [answer async for chunk in self._service.encoded_query(request, iter) for answer in chunk]
         answers = {}
         for one in found:
             statistics = one.statistics

@@ -32,7 +32,7 @@ from ccms_server.durability.damage import Damage, DamageLog
 from ccms_server.durability.directory import write_durably
 from ccms_server.durability.records import HEADER_BYTES, Buffer, Scan, check_header, file_header, frame
 from ccms_server.errors import DirectoryError
-from ccms_server.store.store import NewSeries, Reserved, SeriesRow
+from ccms_server.store.registry import NewSeries, Reserved, SeriesRow
 
 logger = logging.getLogger(__name__)
 

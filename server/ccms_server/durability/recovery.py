@@ -36,7 +36,8 @@ from ccms_server.errors import DirectoryError
 from ccms_server.notify import notify
 from ccms_server.store.append import Placement
 from ccms_server.store.layout import WINDOW_BITS
-from ccms_server.store.store import Reserved, Store
+from ccms_server.store.registry import Reserved
+from ccms_server.store.store import Store
 
 logger = logging.getLogger(__name__)
 

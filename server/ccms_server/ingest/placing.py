@@ -16,7 +16,8 @@ from ccms_server.ingest.numbered_series import rejection_reason
 from ccms_server.model import REJECTIONS_KEPT_MAX, Rejection, SampleColumn, SeriesName, WriteReport
 from ccms_server.names import broken_name_rule
 from ccms_server.store.append import NO_SAMPLE, STORED, Placement
-from ccms_server.store.store import HOST_DEPTH, Store
+from ccms_server.store.registry import HOST_DEPTH
+from ccms_server.store.store import Store
 
 DECODERS_MAX: Final = 64
 """Default clusters whose decoders are kept."""
