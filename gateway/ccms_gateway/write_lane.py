@@ -256,6 +256,7 @@ class _Connection(asyncio.Protocol):
         head, self._head = self._head, None
         self._give_back()
         self._handling = self._loop.create_task(self._handle(body, head.cluster))
+        self._handling.add_done_callback(self._handled)
 
     def _received(self) -> bytes:
         """All that was received, in one piece."""
@@ -291,9 +292,11 @@ class _Connection(asyncio.Protocol):
             self._send(failure_response(error, "POST /api/write"))
         else:
             self._send(report_response(report) if report.rejected else None)
-        finally:
-            self._lanes.requests.end()
-            self._handling = None
+
+    def _handled(self, _: asyncio.Task[None]) -> None:
+        """A request has been handled, or given up, perhaps before that began."""
+        self._lanes.requests.end()
+        self._handling = None
         self._await_next()
 
     def _send(self, response: web.Response | None) -> None:

@@ -119,9 +119,8 @@ class WriterThread:
 
     def _take(self) -> list[Pending]:
         """What waits, in order, up to a size; empty when there is nothing for now, or the disk is waited for."""
-        is_held = monotonic() < self._retry_at and not self._closing
-        self._receive(0.0 if self._waiting and not is_held else self._idle_seconds())
-        if monotonic() < self._retry_at and not self._closing:
+        self._receive(0.0 if self._waiting and not self._is_held else self._idle_seconds())
+        if self._is_held:
             return []
         self._gather()
         batch: list[Pending] = []
@@ -131,6 +130,11 @@ class WriterThread:
             batch.append(pending)
             size += pending.size
         return batch
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether nothing is written for now, for lack of disk; at the end all is tried once more."""
+        return monotonic() < self._retry_at and not self._closing
 
     def _gather(self) -> None:
         """Waits a moment for senders that are likely to come again, as they have just been answered."""
