@@ -50,13 +50,9 @@ class AnswerSender:
                 that the client sees that the end is missing.
             content_type: What the answer is.
         """
-        pieces: list[bytes] = []
-        size = 0
-        async for piece in text:
-            pieces.append(piece)
-            size += len(piece)
-            if size > WHOLE_BYTES_MAX:
-                return await self._in_pieces(request, pieces, text, content_type)
+        pieces, is_whole = await first_pieces(text)
+        if not is_whole:
+            return await self._in_pieces(request, pieces, text, content_type)
         return await self.whole(request, b"".join(pieces), content_type)
 
     async def _in_pieces(
@@ -73,7 +69,7 @@ class AnswerSender:
         if request.method == hdrs.METH_HEAD:
             return response
         try:
-            async for piece in _chained(pieces, rest):
+            async for piece in chained(pieces, rest):
                 await _write(request, response, piece if stream is None else await stream.add(piece))
             if stream is not None:
                 await _write(request, response, stream.finish())
@@ -92,7 +88,20 @@ class AnswerSender:
         return self._compression and accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, ())))
 
 
-async def _chained(pieces: Sequence[bytes], rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def first_pieces(text: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
+    """The first pieces of an answer, up to WHOLE_BYTES_MAX or a little more, and whether there are no others."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in text:
+        pieces.append(piece)
+        size += len(piece)
+        if size > WHOLE_BYTES_MAX:
+            return pieces, False
+    return pieces, True
+
+
+async def chained(pieces: Sequence[bytes], rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The first pieces of an answer, and the rest."""
     for piece in pieces:
         yield piece
     async for piece in rest:

@@ -10,14 +10,14 @@ from ccms_gateway.debug import DebugHandler
 from ccms_gateway.errors import Handler, errors_as_json
 from ccms_gateway.free import FreeHandler
 from ccms_gateway.healthcheck import HealthHandler
+from ccms_gateway.lane.connection import LANE, Lane, PlainOperation
 from ccms_gateway.openapi import OpenApiHandler
 from ccms_gateway.operations import OPERATIONS
-from ccms_gateway.query import QueryHandler
+from ccms_gateway.query import QUERY_BYTES_MAX, QueryHandler
 from ccms_gateway.running import RunningRequests
 from ccms_gateway.swagger import swagger_handlers
 from ccms_gateway.write import WriteHandler
-from ccms_gateway.write_lane import WRITE_LANES, WriteLanes
-from ccms_server.auth import Guard
+from ccms_server.auth import Access, Guard
 
 
 def create_app(
@@ -44,11 +44,18 @@ def create_app(
     """
     requests, memory = RunningRequests(), BodyMemory(bodies_bytes)
     app = web.Application(middlewares=[requests.middleware, errors_as_json])
-    app[WRITE_LANES] = WriteLanes(backend, guard, memory, requests, request_bytes=request_bytes)
     bodies, answers = BodyReader(memory), AnswerSender(compression=compression)
+    query, write = QueryHandler(backend, bodies, answers), WriteHandler(backend, bodies, request_bytes)
+    plain = [PlainOperation(hdrs.METH_POST, "/api/write", Access.WRITE, request_bytes, write.answer)]
+    if not compression:
+        plain += [
+            PlainOperation(method, "/api/query", Access.READ, QUERY_BYTES_MAX, query.answer)
+            for method in (hdrs.METH_GET, hdrs.METH_POST)
+        ]
+    app[LANE] = Lane(plain, guard, memory, requests)
     handlers: dict[str, Handler] = {
-        "/api/query": QueryHandler(backend, bodies, answers).handle,
-        "/api/write": WriteHandler(backend, bodies, request_bytes).handle,
+        "/api/query": query.handle,
+        "/api/write": write.handle,
         "/api/free": FreeHandler(backend, bodies, answers).handle,
         "/api/debug": DebugHandler(backend, answers).handle,
         "/api/healthcheck": HealthHandler(backend, bodies, answers).handle,

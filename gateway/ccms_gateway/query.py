@@ -1,5 +1,6 @@
 """`/api/query`: JSON in, JSON out, for cc-backend and scripts."""
 
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Final
@@ -26,8 +27,12 @@ class QueryHandler:
         self._answers = answers
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answers with a series or an error for each series asked for."""
+        """Answers a request."""
         body = await self._bodies.read(request, QUERY_BYTES_MAX)
-        asked = await decode_body(partial(decode_query, resample=request.rel_url.query.get("version") != "v1"), body)
-        async with aclosing(self._backend.encoded_query(asked, AnswerEncoder(asked).pieces)) as text:
+        async with aclosing(await self.answer(body, request.rel_url.query)) as text:
             return await self._answers.text(request, text, "application/json")
+
+    async def answer(self, body: bytes, parameters: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
+        """The text of an answer, with a series or an error for each series asked for."""
+        asked = await decode_body(partial(decode_query, resample=parameters.get("version") != "v1"), body)
+        return self._backend.encoded_query(asked, AnswerEncoder(asked).pieces)

@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import http_exceptions, web
 
-from ccms_gateway.write_lane import WRITE_LANES
+from ccms_gateway.lane.connection import LANE
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ async def serving(
         grace_seconds: Time for running requests.
         ssl_context: For HTTPS; None: plain HTTP.
     """
-    lanes, loop = app[WRITE_LANES], asyncio.get_running_loop()
+    lane, loop = app[LANE], asyncio.get_running_loop()
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -48,17 +48,17 @@ async def serving(
     )
     await runner.setup()
     assert runner.server is not None, "it is set up"
-    connect = partial(lanes.connection, runner.server)
+    connect = partial(lane.connection, runner.server)
     listeners = [await loop.create_server(connect, sock=each, ssl=ssl_context) for each in sockets]
-    sweeping = asyncio.create_task(lanes.sweep(IDLE_SECONDS))
+    sweeping = asyncio.create_task(lane.sweep(IDLE_SECONDS))
     try:
         yield
     finally:
         for listener in listeners:
             listener.close()
-        await lanes.requests.finish(grace_seconds)
+        await lane.requests.finish(grace_seconds)
         sweeping.cancel()
-        lanes.close()
+        lane.close()
         await runner.cleanup()
 
 

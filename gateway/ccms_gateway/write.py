@@ -1,5 +1,6 @@
 """`/api/write`: line protocol in, as collectors post it."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from aiohttp import web
@@ -22,17 +23,17 @@ class WriteHandler:
         self._request_bytes = request_bytes
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answers once every good line is stored; bad lines make it a 400 that explains them."""
+        """Answers a request."""
         payload = await self._bodies.read(request, self._request_bytes)
-        report = await self._backend.write_lines(payload, request.rel_url.query.get("cluster", ""))
-        return report_response(report)
+        answer = await self.answer(payload, request.rel_url.query)
+        return web.Response(content_type="application/json") if answer is None else answer
 
-
-def report_response(report: WriteReport) -> web.Response:
-    """The answer to a write."""
-    if report.rejected:
-        return error_response(HTTPStatus.BAD_REQUEST, describe_rejections(report))
-    return web.Response(content_type="application/json")
+    async def answer(self, payload: bytes, parameters: Mapping[str, str]) -> web.Response | None:
+        """What is answered once every good line is stored: nothing, or a 400 that explains the bad lines."""
+        report = await self._backend.write_lines(payload, parameters.get("cluster", ""))
+        if report.rejected:
+            return error_response(HTTPStatus.BAD_REQUEST, describe_rejections(report))
+        return None
 
 
 def describe_rejections(report: WriteReport) -> str:

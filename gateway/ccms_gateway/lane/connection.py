@@ -1,31 +1,25 @@
-"""The lane for writes: plain writes are answered right here, everything else by aiohttp.
-
-    connection -> lane: plain writes -> backend
-                    `-> aiohttp, from the first request on that is anything else
-
-Collectors post a body of known length with a short head, again and again, and for them aiohttp does more work than
-storing the samples takes. So every connection begins in this lane. When it brings a request that is not plain, or one
-that is going to be refused before its body is whole, aiohttp takes the connection over at the beginning of that
-request, and keeps it. What a request means is thus defined in one place; here is only a shorter way to the same answer.
-"""
+"""The connections in the lane, from the first byte to the last answer or until aiohttp takes over."""
 
 import asyncio
-import re
-from email.utils import formatdate
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final, NamedTuple, cast
 
-from aiohttp import hdrs, web
-from aiohttp.http import SERVER_SOFTWARE
+from aiohttp import web
 
-from ccms_gateway.backend import Backend
+from ccms_gateway.answer import chained, first_pieces
 from ccms_gateway.body import BODY_SECONDS, BodyMemory, body_too_slow
 from ccms_gateway.errors import error_response, failure_response
+from ccms_gateway.lane.answers import END_OF_PIECES, GoodAnswers, answer_bytes, piece
+from ccms_gateway.lane.head import PlainHead, parse_head
 from ccms_gateway.running import RunningRequests
 from ccms_gateway.sending import SEND_SECONDS
-from ccms_gateway.write import report_response
 from ccms_server.auth import Access, Guard
 from ccms_server.errors import MetricStoreError
+
+logger = logging.getLogger(__name__)
 
 HEAD_BYTES_MAX: Final = 4096
 """Longer heads are left to aiohttp, which has a limit of its own."""
@@ -34,115 +28,79 @@ READ_AHEAD_BYTES_MAX: Final = 1 << 16
 SWEEP_SECONDS: Final = 0.5
 """How often connections are looked at for being idle or slow."""
 
-_METHOD: Final = b"POST /api/write"
-_REQUEST_LINE: Final = re.compile(rb"POST /api/write/?(?:\?cluster=([A-Za-z0-9_.-]*))? HTTP/1\.1")
-_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*)")
 _END_OF_HEAD: Final = b"\r\n\r\n"
-_LEFT_TO_AIOHTTP: Final = frozenset({b"content-encoding", b"expect", b"transfer-encoding", b"trailer", b"upgrade"})
-_MET_ONCE: Final = frozenset({b"authorization", b"connection", b"content-length", b"host"})
-_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+
+Answer = AsyncGenerator[bytes, None] | web.Response | None
+"""The pieces of a good one, a whole one of any kind, or None: a good one that is empty."""
 
 
-class WriteHead(NamedTuple):
-    """What the head of a plain write says."""
+class PlainOperation(NamedTuple):
+    """What a plain request may ask for."""
 
-    cluster: str
-    authorization: str | None
-    body_bytes: int
-
-
-def parse_head(head: bytes) -> WriteHead | None:
-    """Reads the head of a request.
-
-    Args:
-        head: From the request line to the last header, without the line end behind it.
-
-    Returns:
-        What it says; None if it is anything but the head of a plain write.
-    """
-    request_line, *lines = head.split(b"\r\n")
-    request = _REQUEST_LINE.fullmatch(request_line)
-    if request is None:
-        return None
-    met: dict[bytes, bytes] = {}
-    for line in lines:
-        header = _HEADER.fullmatch(line)
-        if header is None:
-            return None
-        name = header[1].lower()
-        if name in _LEFT_TO_AIOHTTP or (name in _MET_ONCE and name in met):
-            return None
-        met[name] = header[2].rstrip(b" \t")
-    length = met.get(b"content-length", b"")
-    if _LENGTH.fullmatch(length) is None or met.get(b"connection", b"keep-alive").lower() != b"keep-alive":
-        return None
-    authorization = met.get(b"authorization")
-    return WriteHead(
-        (request[1] or b"").decode(), None if authorization is None else authorization.decode(), int(length)
-    )
+    method: str
+    path: str
+    access: Access
+    """What it is about to do."""
+    body_bytes_max: int
+    """Largest body."""
+    answer: Callable[[bytes, Mapping[str, str]], Awaitable[Answer]]
+    """Handles a body, with the parameters of the query string."""
 
 
-class WriteLanes:
+class Lane:
     """All connections in the lane, and what they share.
 
     Attributes:
-        backend: Where samples go.
-        guard: Decides who may write.
         memory: For the bodies that are being received.
         requests: Counts requests that are being handled.
+        good_answers: What most requests are answered.
     """
 
     def __init__(
         self,
-        backend: Backend,
+        operations: Sequence[PlainOperation],
         guard: Guard,
         memory: BodyMemory,
         requests: RunningRequests,
-        *,
-        request_bytes: int,
     ) -> None:
         """Makes a lane without connections.
 
         Args:
-            backend: Where samples go.
-            guard: Decides who may write.
+            operations: What plain requests may ask for; everything else is aiohttp's.
+            guard: Decides who may do what.
             memory: For the bodies that are being received; shared with aiohttp's requests.
             requests: Counts requests that are being handled; shared as well.
-            request_bytes: Largest body.
         """
-        self.backend = backend
-        self.guard = guard
         self.memory = memory
         self.requests = requests
+        self.good_answers = GoodAnswers()
         self.connections: set[_Connection] = set()
-        self._request_bytes = request_bytes
-        self._answer = b""
-        self._answer_second = -1
+        self._operations = {(each.method, each.path): each for each in operations}
+        self._beginnings = [f"{each.method} {each.path}".encode() for each in operations]
+        self._guard = guard
 
     def connection(self, aiohttp_server: web.Server) -> "_Connection":
         """The protocol of a new connection.
 
         Args:
-            aiohttp_server: Takes over what is no plain write.
+            aiohttp_server: Takes over what is not plain.
         """
         return _Connection(self, aiohttp_server)
 
-    def accepts(self, head: WriteHead) -> bool:
-        """Whether a request will get as far as to its samples."""
-        if head.body_bytes > self._request_bytes:
-            return False
-        try:
-            self.guard.check(head.authorization, Access.WRITE)
-        except MetricStoreError:  # aiohttp asks the same guard, and answers
-            return False
-        return True
+    def may_begin(self, received: bytes) -> bool:
+        """Whether this may be the beginning of a plain request."""
+        return any(received.startswith(each[: len(received)]) for each in self._beginnings)
 
-    def good_answer(self, now: float) -> bytes:
-        """What most writes are answered, made once a second: it tells the time."""
-        if int(now) != self._answer_second:
-            self._answer_second = int(now)
-            self._answer = answer_bytes(web.Response(content_type="application/json"))
-        return self._answer
+    def operation(self, head: PlainHead) -> PlainOperation | None:
+        """What a request asks for; None: it will not get as far as to its body."""
+        operation = self._operations.get((head.method, head.path))
+        if operation is None or head.body_bytes > operation.body_bytes_max:
+            return None
+        try:
+            self._guard.check(head.authorization, operation.access)
+        except MetricStoreError:  # aiohttp asks the same guard, and answers
+            return None
+        return operation
 
     async def sweep(self, idle_seconds: float) -> None:
         """Ends connections that are idle or slow, on and on.
@@ -165,24 +123,24 @@ class WriteLanes:
 class _Connection(asyncio.Protocol):
     """A connection in the lane."""
 
-    def __init__(self, lanes: WriteLanes, aiohttp_server: web.Server) -> None:
-        self._lanes = lanes
+    def __init__(self, lane: Lane, aiohttp_server: web.Server) -> None:
+        self._lane = lane
         self._aiohttp_server = aiohttp_server
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None  # None before and after the connection is in the lane
         self._pieces: list[bytes] = []  # received, of requests that are not being handled yet
         self._size = 0
-        self._head: WriteHead | None = None  # of the request whose body is awaited
-        self._body_at = 0
+        self._awaited: _Request | None = None  # whose body is not whole yet
         self._reserved = 0  # bytes of the memory for bodies
         self._handling: asyncio.Task[None] | None = None
-        self._takes_answers = True
+        self._taken = asyncio.Event()  # is set while the client takes answers
+        self._taken.set()
         self._since = self._loop.time()  # when what the client is waited for began
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         self._transport = cast("asyncio.Transport", transport)
-        self._lanes.connections.add(self)
+        self._lane.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone; nobody waits for the answer any more."""
@@ -194,30 +152,32 @@ class _Connection(asyncio.Protocol):
         """Takes what comes, at most one request and a little more at a time."""
         self._pieces.append(data)
         self._size += len(data)
-        if self._handling is None and self._takes_answers:
+        if self._handling is None and self._taken.is_set():
             self._advance()
         elif self._size > READ_AHEAD_BYTES_MAX and self._transport is not None:
             self._transport.pause_reading()
 
     def pause_writing(self) -> None:
         """The client does not take answers: it gets no more of them for now."""
-        self._takes_answers = False
+        self._taken.clear()
         self._since = self._loop.time()
 
     def resume_writing(self) -> None:
         """It does again."""
-        self._takes_answers = True
+        self._taken.set()
         self._await_next()
 
     def expire(self, now: float, idle_seconds: float) -> None:
         """Ends a connection that has waited for its client for too long."""
-        if self._transport is None or self._handling is not None:
+        if self._transport is None:
             return
         waited = now - self._since
-        if not self._takes_answers:
+        if not self._taken.is_set():
             if waited >= SEND_SECONDS:
                 self._transport.abort()
-        elif self._head is not None:
+        elif self._handling is not None:
+            return
+        elif self._awaited is not None:
             if waited >= BODY_SECONDS:
                 self._send(error_response(HTTPStatus.REQUEST_TIMEOUT, body_too_slow()))
         elif waited >= idle_seconds:
@@ -232,30 +192,32 @@ class _Connection(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Handles the next request if it is whole; leaves it to aiohttp if it is not plain."""
-        if self._head is None:
+        if self._awaited is None:
             received = self._received()
             end = received.find(_END_OF_HEAD, 0, HEAD_BYTES_MAX)
             if end < 0:
-                if len(received) >= HEAD_BYTES_MAX or not received.startswith(_METHOD[: len(received)]):
+                if len(received) >= HEAD_BYTES_MAX or not self._lane.may_begin(received):
                     self._hand_over()
                 return
             head = parse_head(received[:end])
-            if head is None or not self._lanes.accepts(head):
+            operation = None if head is None else self._lane.operation(head)
+            if head is None or operation is None:
                 self._hand_over()
                 return
-            self._head, self._body_at = head, end + len(_END_OF_HEAD)
-            self._lanes.requests.begin()
-        end = self._body_at + self._head.body_bytes
+            self._awaited = _Request(head, operation, end + len(_END_OF_HEAD))
+            self._lane.requests.begin()
         if not self._take_memory():
             self._hand_over()
             return
+        request = self._awaited
+        end = request.body_at + request.head.body_bytes
         if self._size < end:
             return
-        body, rest = self._cut(self._body_at, end)
+        body, rest = self._cut(request.body_at, end)
         self._pieces, self._size = [rest] if rest else [], len(rest)
-        head, self._head = self._head, None
+        self._awaited = None
         self._give_back()
-        self._handling = self._loop.create_task(self._handle(body, head.cluster))
+        self._handling = self._loop.create_task(self._handle(request, body))
         self._handling.add_done_callback(self._handled)
 
     def _received(self) -> bytes:
@@ -277,45 +239,74 @@ class _Connection(asyncio.Protocol):
         if not self._reserved:
             self._since = self._loop.time()
         taken, self._reserved = self._size - self._reserved, self._size
-        return self._lanes.memory.take(taken)
+        return self._lane.memory.take(taken)
 
     def _give_back(self) -> None:
         if self._reserved:
-            self._lanes.memory.give_back(self._reserved)
+            self._lane.memory.give_back(self._reserved)
             self._reserved = 0
 
-    async def _handle(self, body: bytes, cluster: str) -> None:
-        """Answers a request; see `WriteHandler.handle`."""
+    async def _handle(self, request: "_Request", body: bytes) -> None:
+        """Answers a request; it has been handled when its client has taken the answer."""
+        name = f"{request.head.method} {request.head.path}"
         try:
-            report = await self._lanes.backend.write_lines(body, cluster)
+            answer = await request.operation.answer(body, request.head.parameters)
+            if not isinstance(answer, AsyncGenerator):
+                self._send(answer)
+            else:
+                async with aclosing(answer):
+                    pieces, is_whole = await first_pieces(answer)
+                    if is_whole:
+                        self._send_good(b"".join(pieces))
+                    else:
+                        await self._send_pieces(chained(pieces, answer), name)
         except Exception as error:
-            self._send(failure_response(error, "POST /api/write"))
-        else:
-            self._send(report_response(report) if report.rejected else None)
+            self._send(failure_response(error, name))
+        await self._taken.wait()
 
     def _handled(self, _: asyncio.Task[None]) -> None:
         """A request has been handled, or given up, perhaps before that began."""
-        self._lanes.requests.end()
+        self._lane.requests.end()
         self._handling = None
         self._await_next()
 
     def _send(self, response: web.Response | None) -> None:
-        """Sends an answer; None is the good one."""
-        if self._transport is None:
+        """Sends an answer; None is a good one that is empty."""
+        if response is None:
+            self._send_good(b"")
+        elif self._transport is not None:
+            closes = self._lane.requests.ending or response.status == HTTPStatus.REQUEST_TIMEOUT
+            self._transport.write(answer_bytes(response, closes=closes))
+            if closes:
+                self._transport.close()
+
+    def _send_good(self, body: bytes) -> None:
+        """Sends a good answer that is whole."""
+        if self._lane.requests.ending:
+            self._send(web.Response(body=body, content_type="application/json"))
+        elif self._transport is not None:
+            self._transport.write(self._lane.good_answers.whole(body))
+
+    async def _send_pieces(self, pieces: AsyncGenerator[bytes, None], name: str) -> None:
+        """Sends a good answer while it is being made; cuts the connection if that fails: its end is missing then."""
+        assert self._transport is not None, "its loss cancels the task"
+        self._transport.write(self._lane.good_answers.in_pieces())
+        try:
+            async for each in pieces:
+                if each:
+                    self._transport.write(piece(each))
+                    await self._taken.wait()
+        except Exception:
+            logger.exception("%s failed while its answer was being sent", name)
+            self._transport.abort()
             return
-        if response is None and not self._lanes.requests.ending:
-            self._transport.write(self._lanes.good_answer(self._loop.time()))
-            return
-        response = web.Response(content_type="application/json") if response is None else response
-        if self._lanes.requests.ending or response.status == HTTPStatus.REQUEST_TIMEOUT:
-            response.headers[hdrs.CONNECTION] = "close"
-        self._transport.write(answer_bytes(response))
-        if hdrs.CONNECTION in response.headers:
+        self._transport.write(END_OF_PIECES)
+        if self._lane.requests.ending:
             self._transport.close()
 
     def _await_next(self) -> None:
         """Goes on with the next request, if the client takes answers and is still there."""
-        if self._transport is None or self._transport.is_closing() or not self._takes_answers:
+        if self._transport is None or self._transport.is_closing() or not self._taken.is_set():
             return
         self._since = self._loop.time()
         if self._handling is None and self._pieces:
@@ -337,31 +328,22 @@ class _Connection(asyncio.Protocol):
     def _leave(self) -> None:
         """The connection is not in the lane any more."""
         self._transport = None
-        if self._head is not None:
-            self._head = None
-            self._lanes.requests.end()
-        self._lanes.connections.discard(self)
+        if self._awaited is not None:
+            self._awaited = None
+            self._lane.requests.end()
+        self._lane.connections.discard(self)
         self._give_back()
         self._pieces, self._size = [], 0
 
 
-def answer_bytes(response: web.Response) -> bytes:
-    """An answer as aiohttp sends it over HTTP/1.1.
+class _Request(NamedTuple):
+    """A plain request whose head has been read."""
 
-    Args:
-        response: With its whole body, if any.
-    """
-    body = response.body or b""
-    assert isinstance(body, bytes), type(body)
-    headers = {
-        **response.headers,
-        hdrs.CONTENT_LENGTH: str(len(body)),
-        hdrs.DATE: formatdate(usegmt=True),
-        hdrs.SERVER: SERVER_SOFTWARE,
-    }
-    lines = [f"HTTP/1.1 {response.status} {response.reason}", *(f"{name}: {text}" for name, text in headers.items())]
-    return "\r\n".join([*lines, "\r\n"]).encode() + body
+    head: PlainHead
+    operation: PlainOperation
+    body_at: int
+    """Where its body begins in what was received."""
 
 
-WRITE_LANES: Final = web.AppKey("WRITE_LANES", WriteLanes)
-"""Where an application has its lanes."""
+LANE: Final = web.AppKey("LANE", Lane)
+"""Where an application has its lane."""

@@ -1,4 +1,4 @@
-"""Heads of plain writes: what is taken for one means the same to aiohttp."""
+"""Heads of plain requests: what is taken for one means the same to aiohttp."""
 
 import asyncio
 
@@ -7,15 +7,20 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccms_gateway.write_lane import WriteHead, parse_head
+from ccms_gateway.lane.head import PlainHead, parse_head
 
 PLAIN = b"POST /api/write?cluster=alex HTTP/1.1\r\nHost: x\r\nContent-Length: 12"
+QUERY = b"GET /api/query/?version=v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 2"
 
 PIECES = [
     b"POST /api/write",
-    b"GET /api/write",
+    b"GET /api/query",
+    b"PRI * HTTP/2.0",
     b"/",
+    b"?",
+    b"&a=b",
     b"?cluster=alex",
+    b"?version=v1",
     b"?cluster=al%65x",
     b" HTTP/1.1",
     b" HTTP/1.0",
@@ -40,26 +45,33 @@ PIECES = [
 ]
 
 
+def write_head(cluster, authorization, body_bytes):
+    return PlainHead("POST", "/api/write", {"cluster": cluster}, authorization, body_bytes)
+
+
 @pytest.mark.parametrize(
     ("head", "expected"),
     [
-        (PLAIN, WriteHead("alex", None, 12)),
-        (b"POST /api/write/ HTTP/1.1\r\ncontent-length:0", WriteHead("", None, 0)),
-        (PLAIN + b"\r\nAuthorization: Bearer a.b \r\nConnection: Keep-Alive", WriteHead("alex", "Bearer a.b", 12)),
-        (PLAIN + b"\r\nAccept-Encoding: gzip\r\nUser-Agent: curl/8", WriteHead("alex", None, 12)),
+        (PLAIN, write_head("alex", None, 12)),
+        (b"POST /api/write/ HTTP/1.1\r\ncontent-length:0", PlainHead("POST", "/api/write", {}, None, 0)),
+        (PLAIN + b"\r\nAuthorization: Bearer a.b \r\nConnection: Keep-Alive", write_head("alex", "Bearer a.b", 12)),
+        (PLAIN + b"\r\nAccept-Encoding: gzip\r\nUser-Agent: curl/8", write_head("alex", None, 12)),
+        (QUERY, PlainHead("GET", "/api/query", {"version": "v1"}, None, 2)),
     ],
 )
-def test_what_the_head_of_a_plain_write_says(head, expected):
+def test_what_the_head_of_a_plain_request_says(head, expected):
     assert parse_head(head) == expected
 
 
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET /api/write HTTP/1.1\r\nContent-Length: 12",
+        b"GET http://x/api/query HTTP/1.1\r\nContent-Length: 12",
+        b"GET /api/query HTTP/1.1\r\nHost: x",
+        b"get /api/query HTTP/1.1\r\nContent-Length: 12",
         b"POST /api/write HTTP/1.0\r\nContent-Length: 12",
-        b"POST /api/writes HTTP/1.1\r\nContent-Length: 12",
-        b"POST //api/write HTTP/1.1\r\nContent-Length: 12",
+        b"POST /api/write# HTTP/1.1\r\nContent-Length: 12",
+        b"POST /api/../write HTTP/1.1\r\nContent-Length: 12",
         b"POST /api/write?cluster=al%65x HTTP/1.1\r\nContent-Length: 12",
         b"POST /api/write?cluster=a&cluster=b HTTP/1.1\r\nContent-Length: 12",
         b"POST /api/write HTTP/1.1\r\nHost: x",
@@ -84,9 +96,9 @@ def test_everything_else_is_left_to_aiohttp(head):
     assert parse_head(head) is None
 
 
-@given(st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join), st.booleans())
-def test_a_head_means_to_aiohttp_what_it_means_here(more, is_behind):
-    head = PLAIN + b"\r\n" + more if is_behind else more
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map(b"".join), st.sampled_from([PLAIN, QUERY, None]))
+def test_a_head_means_to_aiohttp_what_it_means_here(more, before):
+    head = more if before is None else before + b"\r\n" + more
     found = parse_head(head)
     if found is None:
         return
@@ -94,12 +106,13 @@ def test_a_head_means_to_aiohttp_what_it_means_here(more, is_behind):
     try:
         parser = HttpRequestParser(_Protocol(), loop, 2**16)
         [(message, payload)], upgraded, tail = parser.feed_data(head + b"\r\n\r\n")
-        assert (message.method, message.url.path.rstrip("/"), upgraded, tail) == ("POST", "/api/write", False, b"")
+        assert (message.method, upgraded, tail) == (found.method, False, b"")
+        assert message.url.path in {found.path, f"{found.path}/"}
         assert message.version == (1, 1)
         assert not message.should_close
         assert not message.chunked
         assert message.compression is None
-        assert message.url.query.get("cluster", "") == found.cluster
+        assert dict(message.url.query) == found.parameters
         assert message.headers.get("Authorization") == found.authorization
         assert int(message.headers["Content-Length"]) == found.body_bytes
         assert payload.is_eof() == (found.body_bytes == 0)

@@ -1,4 +1,4 @@
-"""A connection in the lane for writes, without sockets."""
+"""A connection in the lane, without sockets."""
 
 import asyncio
 
@@ -6,11 +6,10 @@ import pytest
 from helpers.waiting import eventually
 
 from ccms_gateway.body import BodyMemory
+from ccms_gateway.lane.connection import Lane, PlainOperation
 from ccms_gateway.running import RunningRequests
-from ccms_gateway.write_lane import WriteLanes
-from ccms_server.auth import Guard
+from ccms_server.auth import Access, Guard
 from ccms_server.config import AuthConfig
-from ccms_server.model import WriteReport
 
 REQUEST = b"POST /api/write HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 
@@ -36,66 +35,78 @@ class Transport(asyncio.Transport):
         """It always reads."""
 
 
-class Backend:
-    """Stores nothing."""
+class Handler:
+    """Answers with nothing."""
 
     def __init__(self):
-        self.payloads = []
+        self.bodies = []
 
-    async def write_lines(self, payload, default_cluster):
-        self.payloads.append(payload)
+    async def answer(self, body, parameters):
+        self.bodies.append((body, parameters))
         await asyncio.sleep(0)
-        return WriteReport(stored=1)
 
 
 @pytest.fixture
-def backend():
-    return Backend()
+def handler():
+    return Handler()
 
 
 @pytest.fixture
-def lanes(backend):
+def lane(handler):
     guard = Guard("", AuthConfig(), clock=lambda: 0.0)
-    return WriteLanes(backend, guard, BodyMemory(1000), RunningRequests(), request_bytes=500)
+    operation = PlainOperation("POST", "/api/write", Access.WRITE, 500, handler.answer)
+    return Lane([operation], guard, BodyMemory(1000), RunningRequests())
 
 
-def connected(lanes):
-    connection, transport = lanes.connection(None), Transport()
+def connected(lane):
+    connection, transport = lane.connection(None), Transport()
     connection.connection_made(transport)
     return connection, transport
 
 
-async def test_requests_are_answered_in_turn(lanes, backend):
-    connection, transport = connected(lanes)
+async def test_requests_are_answered_in_turn(lane, handler):
+    connection, transport = connected(lane)
     connection.data_received(REQUEST + b"ab")
     connection.data_received(b"cd" + REQUEST + b"efgh")
     await eventually(lambda: transport.sent.count(b"HTTP/1.1 200 OK") == 2, "both answers")
-    assert backend.payloads == [b"abcd", b"efgh"]
-    assert lanes.memory.bytes == 0
+    assert handler.bodies == [(b"abcd", {}), (b"efgh", {})]
+    assert lane.memory.bytes == 0
 
 
 @pytest.mark.parametrize(
     "sent", [REQUEST[:20], REQUEST, REQUEST + b"ab", REQUEST + b"abcd", REQUEST + b"abcd" + REQUEST]
 )
 @pytest.mark.parametrize("turns", [0, 1, 2])
-async def test_nothing_is_left_of_a_client_that_went_away(lanes, caplog, sent, turns):
+async def test_nothing_is_left_of_a_client_that_went_away(lane, caplog, sent, turns):
     """It may go before its request began to be handled, meanwhile, or afterwards."""
-    connection, transport = connected(lanes)
+    connection, transport = connected(lane)
     connection.data_received(sent)
     for _ in range(turns):
         await asyncio.sleep(0)
     transport.close()
     connection.connection_lost(None)
-    await lanes.requests.finish(10)
+    await lane.requests.finish(10)
     assert caplog.text == ""
-    assert lanes.memory.bytes == 0
-    assert not lanes.connections
+    assert lane.memory.bytes == 0
+    assert not lane.connections
 
 
-async def test_the_end_does_not_wait_for_idle_connections(lanes, caplog):
-    connection, transport = connected(lanes)
+async def test_the_end_does_not_wait_for_idle_connections(lane, caplog):
+    connection, transport = connected(lane)
     connection.data_received(REQUEST + b"abcd")
-    await lanes.requests.finish(10)
-    lanes.close()
+    await lane.requests.finish(10)
+    lane.close()
     assert transport.closing
     assert caplog.text == ""
+
+
+async def test_the_end_waits_until_answers_are_taken(lane):
+    connection, transport = connected(lane)
+    transport.write = lambda _: connection.pause_writing()
+    connection.data_received(REQUEST + b"abcd")
+    finishing = asyncio.create_task(lane.requests.finish(10))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not finishing.done()
+    connection.resume_writing()
+    await finishing

@@ -1,4 +1,4 @@
-"""Plain writes are answered without aiohttp: as aiohttp would, which takes over whatever is not plain."""
+"""Plain requests are answered without aiohttp: as aiohttp would, which takes over whatever is not plain."""
 
 import asyncio
 import json
@@ -10,10 +10,12 @@ from helpers.tokens import Issuer
 from helpers.waiting import eventually
 
 from ccms_gateway import server as gateway_server
-from ccms_gateway import write_lane
+from ccms_gateway.answer import WHOLE_BYTES_MAX
+from ccms_gateway.lane import connection
 from ccms_server.errors import DiskUnavailableError, NotReadyError, QueueFullError
 from ccms_server.service import MetricService
 
+START = 1_700_000_000 // 60 * 60
 LINE = b"cpu_load,hostname=n1 value=1.5 1700000000\n"
 BAD_LINE = b"cpu_load value=1.5\n"
 NOT_PLAIN = "Trailer: none"
@@ -26,9 +28,22 @@ async def rest():
         yield server.rest
 
 
+def request(method, path, body, *headers, length=None):
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body) if length is None else length}"]
+    return "\r\n".join([*lines, *headers, "\r\n"]).encode() + body
+
+
 def post(body, *headers, path="/api/write?cluster=alex", length=None):
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body) if length is None else length}", *headers]
-    return "\r\n".join([*lines, "\r\n"]).encode() + body
+    return request("POST", path, body, *headers, length=length)
+
+
+def query(body, *headers, path="/api/query", method="GET"):
+    return request(method, path, body if isinstance(body, bytes) else json.dumps(body).encode(), *headers)
+
+
+def asked(hosts=("n1",), **more):
+    queries = [{"metric": "cpu_load", "host": host, "resolution": 120} for host in hosts]
+    return {"cluster": "alex", "from": START, "to": START + 600, "queries": queries} | more
 
 
 async def answer_of(reader):
@@ -37,7 +52,16 @@ async def answer_of(reader):
         status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
         headers = dict(line.split(": ", 1) for line in lines)
         headers.pop("Date")
+        if headers.get("Transfer-Encoding") == "chunked":
+            return status, headers, b"".join([piece async for piece in pieces_of(reader)])
         return status, headers, await reader.readexactly(int(headers["Content-Length"]))
+
+
+async def pieces_of(reader):
+    """The pieces of an answer whose length is not told."""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        yield (await reader.readexactly(size + 2))[:-2]
+    assert await reader.readexactly(2) == b"\r\n"
 
 
 @asynccontextmanager
@@ -74,6 +98,92 @@ async def test_the_answer_is_that_of_aiohttp(rest, path, body):
     plain = await answer_to(rest, post(body, path=path))
     assert plain == await answer_to(rest, post(body, NOT_PLAIN, path=path))
     assert plain[0].startswith("HTTP/1.1 ")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["/api/query", "/api/query/?version=v1", "/api/query?version=v2", "/api/query?a=b"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        asked(),
+        asked(["n1", "n2"]),
+        asked(["n1"] * 100),
+        asked(**{"for-all-nodes": ["cpu_load"]}),
+        asked(cluster="none"),
+        asked(to=0),
+        {},
+        b"",
+        b"no JSON",
+        {"cluster": 1},
+        asked([""] * 200_001),
+    ],
+)
+async def test_so_is_that_to_a_query(rest, method, path, body):
+    await rest.write(
+        b"".join(b"cpu_load,cluster=alex,hostname=n1 value=%d %d\n" % (i, START + 60 * i) for i in range(9))
+    )
+    plain = await answer_to(rest, query(body, method=method, path=path))
+    assert plain == await answer_to(rest, query(body, NOT_PLAIN, method=method, path=path))
+    assert plain[0].split()[1] in {"200", "400", "413"}
+
+
+async def test_so_is_a_long_one_which_comes_in_pieces(rest):
+    body = asked(["n1"] * 20_000)
+    plain = await answer_to(rest, query(body))
+    assert plain == await answer_to(rest, query(body, NOT_PLAIN))
+    assert plain[1]["Transfer-Encoding"] == "chunked"
+    assert len(json.loads(plain[2])["results"]) == 20_000
+
+
+@pytest.mark.parametrize("header", [[], [NOT_PLAIN]])
+async def test_a_long_answer_that_fails_is_cut(rest, monkeypatch, caplog, header):
+    async def encoded_query(*_):
+        yield b"x" * (WHOLE_BYTES_MAX + 1)
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(MetricService, "encoded_query", encoded_query)
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await answer_to(rest, query(asked(), *header))
+    assert "GET /api/query failed while its answer was being sent" in caplog.text
+
+
+class EndlessAnswer:
+    """An answer that goes on as long as somebody takes it."""
+
+    def __init__(self):
+        self.begun, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def encoded_query(self, *_):
+        try:
+            while True:
+                yield b"x" * WHOLE_BYTES_MAX
+                self.begun.set()
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+def endless(monkeypatch):
+    answer = EndlessAnswer()
+    monkeypatch.setattr(MetricService, "encoded_query", answer.encoded_query)
+    return answer
+
+
+@pytest.mark.parametrize("header", [[], [NOT_PLAIN]])
+async def test_an_answer_ends_when_its_client_has_gone(rest, endless, header):
+    async with connected(rest) as (_, writer), asyncio.timeout(30):
+        writer.write(query(asked(), *header))
+        await endless.begun.wait()
+        writer.transport.abort()
+        await endless.ended.wait()
+
+
+async def test_an_answer_ends_when_its_client_does_not_take_it(rest, endless, monkeypatch):
+    monkeypatch.setattr(connection, "SEND_SECONDS", 0.1)
+    async with connected(rest) as (_, writer), asyncio.timeout(30):
+        writer.transport.pause_reading()
+        writer.write(query(asked()))
+        await endless.ended.wait()
 
 
 @pytest.mark.parametrize(
@@ -119,15 +229,8 @@ async def test_requests_come_in_pieces_of_any_size(rest, step):
 
 
 async def test_a_connection_goes_on_with_aiohttp_at_the_first_request_that_is_not_plain(rest):
-    query = {
-        "cluster": "alex",
-        "from": 1_700_000_000,
-        "to": 1_700_000_060,
-        "queries": [{"metric": "cpu_load", "host": "n1"}],
-    }
-    body = json.dumps(query).encode()
     async with connected(rest) as (reader, writer):
-        writer.write(post(LINE) + post(body, path="/api/query") + post(LINE) + post(BAD_LINE))
+        writer.write(post(LINE) + query(asked(), NOT_PLAIN) + post(LINE) + post(BAD_LINE))
         answers = [await answer_of(reader) for _ in range(4)]
         assert [answer[0].split()[1] for answer in answers] == ["200", "200", "200", "400"]
         assert json.loads(answers[1][2])["results"][0][0]["data"] == [1.5]
@@ -148,7 +251,7 @@ async def test_a_head_that_does_not_end_is_left_to_aiohttp(rest):
 
 
 async def test_a_body_that_is_too_slow_is_given_up(rest, monkeypatch):
-    monkeypatch.setattr(write_lane, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "BODY_SECONDS", 0.1)
     async with connected(rest) as (reader, writer):
         writer.write(post(LINE, length=1000))
         status, headers, body = await answer_of(reader)
@@ -167,7 +270,7 @@ async def test_an_idle_connection_is_closed(monkeypatch):
 
 
 async def test_a_client_that_does_not_take_its_answers_is_cut_off(rest, monkeypatch):
-    monkeypatch.setattr(write_lane, "SEND_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "SEND_SECONDS", 0.1)
     async with connected(rest) as (_, writer):
         writer.transport.pause_reading()
         requests = post(BAD_LINE * 20) * 1000
