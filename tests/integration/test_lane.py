@@ -250,6 +250,11 @@ async def test_a_head_that_does_not_end_is_left_to_aiohttp(rest):
         assert (await answer_of(reader))[0].split()[1] == "400"
 
 
+@pytest.mark.parametrize("head", [post(b"").replace(b"\r\n", b"\n"), b"POST /api/write HTTP/1.1\nHost"])
+async def test_so_are_line_ends_that_are_none(rest, head):
+    assert (await answer_to(rest, head))[0] == "HTTP/1.0 400 Bad Request"
+
+
 async def test_a_body_that_is_too_slow_is_given_up(rest, monkeypatch):
     monkeypatch.setattr(connection, "BODY_SECONDS", 0.1)
     async with connected(rest) as (reader, writer):

@@ -28,7 +28,8 @@ READ_AHEAD_BYTES_MAX: Final = 1 << 16
 SWEEP_SECONDS: Final = 0.5
 """How often connections are looked at for being idle or slow."""
 
-_END_OF_HEAD: Final = b"\r\n\r\n"
+_LINE_END: Final = b"\r\n"
+_END_OF_HEAD: Final = _LINE_END * 2
 
 Answer = AsyncGenerator[bytes, None] | web.Response | None
 """The pieces of a good one, a whole one of any kind, or None: a good one that is empty."""
@@ -172,7 +173,7 @@ class _Connection(asyncio.Protocol):
         if self._transport is None:
             return
         waited = now - self._since
-        if not self._taken.is_set():
+        if self._transport.is_closing() or not self._taken.is_set():
             if waited >= SEND_SECONDS:
                 self._transport.abort()
         elif self._handling is not None:
@@ -181,12 +182,11 @@ class _Connection(asyncio.Protocol):
             if waited >= BODY_SECONDS:
                 self._send(error_response(HTTPStatus.REQUEST_TIMEOUT, body_too_slow()))
         elif waited >= idle_seconds:
-            self._transport.close()
+            self._end()
 
     def close(self) -> None:
         """Ends the connection when what was sent has been taken; gives up what is being handled."""
-        if self._transport is not None:
-            self._transport.close()
+        self._end()
         if self._handling is not None:
             self._handling.cancel()
 
@@ -196,7 +196,11 @@ class _Connection(asyncio.Protocol):
             received = self._received()
             end = received.find(_END_OF_HEAD, 0, HEAD_BYTES_MAX)
             if end < 0:
-                if len(received) >= HEAD_BYTES_MAX or not self._lane.may_begin(received):
+                if (
+                    len(received) >= HEAD_BYTES_MAX
+                    or not self._lane.may_begin(received)
+                    or _has_bare_line_end(received)
+                ):
                     self._hand_over()
                 return
             head = parse_head(received[:end])
@@ -278,7 +282,7 @@ class _Connection(asyncio.Protocol):
             closes = self._lane.requests.ending or response.status == HTTPStatus.REQUEST_TIMEOUT
             self._transport.write(answer_bytes(response, closes=closes))
             if closes:
-                self._transport.close()
+                self._end()
 
     def _send_good(self, body: bytes) -> None:
         """Sends a good answer that is whole."""
@@ -302,6 +306,12 @@ class _Connection(asyncio.Protocol):
             return
         self._transport.write(END_OF_PIECES)
         if self._lane.requests.ending:
+            self._end()
+
+    def _end(self) -> None:
+        """Closes the connection as soon as its client has taken what was sent, for which it has some time."""
+        if self._transport is not None:
+            self._since = self._loop.time()
             self._transport.close()
 
     def _await_next(self) -> None:
@@ -334,6 +344,11 @@ class _Connection(asyncio.Protocol):
         self._lane.connections.discard(self)
         self._give_back()
         self._pieces, self._size = [], 0
+
+
+def _has_bare_line_end(head: bytes) -> bool:
+    """Whether a line ends without the carriage return that belongs there: the end of such a head is not found."""
+    return head.count(b"\n") > head.count(_LINE_END)
 
 
 class _Request(NamedTuple):

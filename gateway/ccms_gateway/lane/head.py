@@ -5,7 +5,11 @@ from typing import Final, NamedTuple
 
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]+) ((?:/[A-Za-z_-]+)+)/?(?:\?([A-Za-z_-]+)=([A-Za-z0-9_.-]*))? HTTP/1\.1")
 _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*)")
-_LEFT_TO_AIOHTTP: Final = frozenset({b"content-encoding", b"expect", b"transfer-encoding", b"trailer", b"upgrade"})
+_HEADERS_MAX: Final = 64
+"""More are left to aiohttp, which has a limit of its own."""
+_LEFT_TO_AIOHTTP: Final = frozenset(
+    {b"content-encoding", b"expect", b"proxy-connection", b"trailer", b"transfer-encoding", b"upgrade"}
+)
 _MET_ONCE: Final = frozenset({b"authorization", b"connection", b"content-length", b"host"})
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
@@ -33,7 +37,7 @@ def parse_head(head: bytes) -> PlainHead | None:
     """
     request_line, *lines = head.split(b"\r\n")
     request = _REQUEST_LINE.fullmatch(request_line)
-    if request is None:
+    if request is None or len(lines) > _HEADERS_MAX:
         return None
     met: dict[bytes, bytes] = {}
     for line in lines:
@@ -45,7 +49,9 @@ def parse_head(head: bytes) -> PlainHead | None:
             return None
         met[name] = header[2].rstrip(b" \t")
     length = met.get(b"content-length", b"")
-    if _LENGTH.fullmatch(length) is None or met.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+    if b"host" not in met or _LENGTH.fullmatch(length) is None:
+        return None
+    if met.get(b"connection", b"keep-alive").lower() != b"keep-alive":
         return None
     authorization = met.get(b"authorization")
     return PlainHead(

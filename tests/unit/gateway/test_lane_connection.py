@@ -5,9 +5,10 @@ import asyncio
 import pytest
 from helpers.waiting import eventually
 
-from ccms_gateway.body import BodyMemory
+from ccms_gateway.body import BODY_SECONDS, BodyMemory
 from ccms_gateway.lane.connection import Lane, PlainOperation
 from ccms_gateway.running import RunningRequests
+from ccms_gateway.sending import SEND_SECONDS
 from ccms_server.auth import Access, Guard
 from ccms_server.config import AuthConfig
 
@@ -20,13 +21,16 @@ class Transport(asyncio.Transport):
     def __init__(self):
         super().__init__()
         self.sent = b""
-        self.closing = False
+        self.closing = self.aborted = False
 
     def write(self, data):
         self.sent += data
 
     def close(self):
         self.closing = True
+
+    def abort(self):
+        self.aborted = True
 
     def is_closing(self):
         return self.closing
@@ -110,3 +114,24 @@ async def test_the_end_waits_until_answers_are_taken(lane):
     assert not finishing.done()
     connection.resume_writing()
     await finishing
+
+
+@pytest.mark.parametrize(
+    ("received", "idle_seconds", "sent"), [(REQUEST[:9], 20, b""), (b"", 20, b""), (REQUEST, 180, b"HTTP/1.1 408 ")]
+)
+async def test_a_connection_that_waited_too_long_is_closed_and_cut_if_that_takes_too_long(
+    lane, received, idle_seconds, sent
+):
+    connection, transport = connected(lane)
+    connection.data_received(received)
+    now = asyncio.get_running_loop().time()
+    connection.expire(now + min(BODY_SECONDS, idle_seconds) - 1, idle_seconds)
+    assert not transport.closing
+    connection.expire(now + BODY_SECONDS + 1, idle_seconds)
+    assert transport.closing
+    assert transport.sent[:13] == sent
+    connection.expire(now + SEND_SECONDS - 1, idle_seconds)
+    assert not transport.aborted
+    connection.expire(now + SEND_SECONDS + 1, idle_seconds)
+    assert transport.aborted
+    assert transport.sent.count(b"HTTP/1.1") == bool(sent)
