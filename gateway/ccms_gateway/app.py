@@ -10,9 +10,9 @@ from ccms_gateway.debug import DebugHandler
 from ccms_gateway.errors import Handler, errors_as_json
 from ccms_gateway.free import FreeHandler
 from ccms_gateway.healthcheck import HealthHandler
-from ccms_gateway.lane.connection import LANE, Lane, PlainOperation
 from ccms_gateway.openapi import OpenApiHandler
 from ccms_gateway.operations import OPERATIONS
+from ccms_gateway.plain.connection import PLAIN_CONNECTIONS, PlainConnections, PlainOperation
 from ccms_gateway.query import QUERY_BYTES_MAX, QueryHandler
 from ccms_gateway.running import RunningRequests
 from ccms_gateway.swagger import swagger_handlers
@@ -52,7 +52,7 @@ def create_app(
             PlainOperation(method, "/api/query", Access.READ, QUERY_BYTES_MAX, query.answer)
             for method in (hdrs.METH_GET, hdrs.METH_POST)
         ]
-    app[LANE] = Lane(plain, guard, memory, requests)
+    app[PLAIN_CONNECTIONS] = PlainConnections(plain, guard, memory, requests)
     handlers: dict[str, Handler] = {
         "/api/query": query.handle,
         "/api/write": write.handle,

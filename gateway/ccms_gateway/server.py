@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import http_exceptions, web
 
-from ccms_gateway.lane.connection import LANE
+from ccms_gateway.plain.connection import PLAIN_CONNECTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ async def serving(
         grace_seconds: Time for running requests.
         ssl_context: For HTTPS; None: plain HTTP.
     """
-    lane, loop = app[LANE], asyncio.get_running_loop()
+    plain, loop = app[PLAIN_CONNECTIONS], asyncio.get_running_loop()
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -48,18 +48,19 @@ async def serving(
     )
     await runner.setup()
     assert runner.server is not None, "it is set up"
-    connect = partial(lane.connection, runner.server)
+    connect = partial(plain.connection, runner.server)
     listeners = [await loop.create_server(connect, sock=each, ssl=ssl_context) for each in sockets]
-    sweeping = asyncio.create_task(lane.sweep(IDLE_SECONDS))
-    try:
-        yield
-    finally:
-        for listener in listeners:
-            listener.close()
-        await lane.requests.finish(grace_seconds)
-        sweeping.cancel()
-        lane.close()
-        await runner.cleanup()
+    async with asyncio.TaskGroup() as tasks:
+        sweeping = tasks.create_task(plain.sweep(IDLE_SECONDS))
+        try:
+            yield
+        finally:
+            for listener in listeners:
+                listener.close()
+            await plain.requests.finish(grace_seconds)
+            sweeping.cancel()
+            plain.close()
+            await runner.cleanup()
 
 
 def _connection_logger() -> logging.Logger:

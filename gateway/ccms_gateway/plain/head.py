@@ -5,12 +5,24 @@ from typing import Final, NamedTuple
 
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]+) ((?:/[A-Za-z_-]+)+)/?(?:\?([A-Za-z_-]+)=([A-Za-z0-9_.-]*))? HTTP/1\.1")
 _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*)")
-_HEADERS_MAX: Final = 64
-"""More are left to aiohttp, which has a limit of its own."""
-_LEFT_TO_AIOHTTP: Final = frozenset(
-    {b"content-encoding", b"expect", b"proxy-connection", b"trailer", b"transfer-encoding", b"upgrade"}
+_PLAIN_HEADERS: Final = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"authorization",
+        b"connection",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"user-agent",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    }
 )
-_MET_ONCE: Final = frozenset({b"authorization", b"connection", b"content-length", b"host"})
+"""What collectors, front ends and the proxies before them send, each of it once at most."""
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
 
@@ -37,7 +49,7 @@ def parse_head(head: bytes) -> PlainHead | None:
     """
     request_line, *lines = head.split(b"\r\n")
     request = _REQUEST_LINE.fullmatch(request_line)
-    if request is None or len(lines) > _HEADERS_MAX:
+    if request is None:
         return None
     met: dict[bytes, bytes] = {}
     for line in lines:
@@ -45,7 +57,7 @@ def parse_head(head: bytes) -> PlainHead | None:
         if header is None:
             return None
         name = header[1].lower()
-        if name in _LEFT_TO_AIOHTTP or (name in _MET_ONCE and name in met):
+        if name not in _PLAIN_HEADERS or name in met:
             return None
         met[name] = header[2].rstrip(b" \t")
     length = met.get(b"content-length", b"")

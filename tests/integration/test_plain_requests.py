@@ -11,7 +11,7 @@ from helpers.waiting import eventually
 
 from ccms_gateway import server as gateway_server
 from ccms_gateway.answer import WHOLE_BYTES_MAX
-from ccms_gateway.lane import connection
+from ccms_gateway.plain import connection
 from ccms_server.errors import DiskUnavailableError, NotReadyError, QueueFullError
 from ccms_server.service import MetricService
 
@@ -248,6 +248,17 @@ async def test_a_head_that_does_not_end_is_left_to_aiohttp(rest):
     async with connected(rest) as (reader, writer):
         writer.write(b"POST /api/write HTTP/1.1\r\nX: " + b"x" * 20_000)
         assert (await answer_of(reader))[0].split()[1] == "400"
+
+
+async def test_a_defect_in_looking_after_connections_ends_the_server(monkeypatch):
+    async def sweep(*_):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(connection.PlainConnections, "sweep", sweep)
+    with pytest.raises(ExceptionGroup) as raised:
+        async with server_inside() as server, asyncio.timeout(30):
+            await server.task
+    assert raised.group_contains(RuntimeError, match="a defect")
 
 
 @pytest.mark.parametrize("head", [post(b"").replace(b"\r\n", b"\n"), b"POST /api/write HTTP/1.1\nHost"])

@@ -1,4 +1,4 @@
-"""The connections in the lane, from the first byte to the last answer or until aiohttp takes over."""
+"""The connections, from their first byte to the last answer or until aiohttp takes over."""
 
 import asyncio
 import logging
@@ -12,8 +12,8 @@ from aiohttp import web
 from ccms_gateway.answer import chained, first_pieces
 from ccms_gateway.body import BODY_SECONDS, BodyMemory, body_too_slow
 from ccms_gateway.errors import error_response, failure_response
-from ccms_gateway.lane.answers import END_OF_PIECES, GoodAnswers, answer_bytes, piece
-from ccms_gateway.lane.head import PlainHead, parse_head
+from ccms_gateway.plain.answers import END_OF_PIECES, GoodAnswers, answer_bytes, piece
+from ccms_gateway.plain.head import PlainHead, parse_head
 from ccms_gateway.running import RunningRequests
 from ccms_gateway.sending import SEND_SECONDS
 from ccms_server.auth import Access, Guard
@@ -48,8 +48,8 @@ class PlainOperation(NamedTuple):
     """Handles a body, with the parameters of the query string."""
 
 
-class Lane:
-    """All connections in the lane, and what they share.
+class PlainConnections:
+    """All connections that brought plain requests only, and what they share.
 
     Attributes:
         memory: For the bodies that are being received.
@@ -64,7 +64,7 @@ class Lane:
         memory: BodyMemory,
         requests: RunningRequests,
     ) -> None:
-        """Makes a lane without connections.
+        """Nobody is connected yet.
 
         Args:
             operations: What plain requests may ask for; everything else is aiohttp's.
@@ -122,13 +122,15 @@ class Lane:
 
 
 class _Connection(asyncio.Protocol):
-    """A connection in the lane."""
+    """A connection that brought plain requests only."""
 
-    def __init__(self, lane: Lane, aiohttp_server: web.Server) -> None:
-        self._lane = lane
+    def __init__(self, shared: PlainConnections, aiohttp_server: web.Server) -> None:
+        self._shared = shared
         self._aiohttp_server = aiohttp_server
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None  # None before and after the connection is in the lane
+        self._transport: asyncio.Transport | None = (
+            None  # None before the client is there, and after it is gone or aiohttp's
+        )
         self._pieces: list[bytes] = []  # received, of requests that are not being handled yet
         self._size = 0
         self._awaited: _Request | None = None  # whose body is not whole yet
@@ -141,7 +143,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         self._transport = cast("asyncio.Transport", transport)
-        self._lane.connections.add(self)
+        self._shared.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone; nobody waits for the answer any more."""
@@ -181,6 +183,7 @@ class _Connection(asyncio.Protocol):
         elif self._awaited is not None:
             if waited >= BODY_SECONDS:
                 self._send(error_response(HTTPStatus.REQUEST_TIMEOUT, body_too_slow()))
+                self._await_nothing()
         elif waited >= idle_seconds:
             self._end()
 
@@ -198,18 +201,18 @@ class _Connection(asyncio.Protocol):
             if end < 0:
                 if (
                     len(received) >= HEAD_BYTES_MAX
-                    or not self._lane.may_begin(received)
+                    or not self._shared.may_begin(received)
                     or _has_bare_line_end(received)
                 ):
                     self._hand_over()
                 return
             head = parse_head(received[:end])
-            operation = None if head is None else self._lane.operation(head)
+            operation = None if head is None else self._shared.operation(head)
             if head is None or operation is None:
                 self._hand_over()
                 return
             self._awaited = _Request(head, operation, end + len(_END_OF_HEAD))
-            self._lane.requests.begin()
+            self._shared.requests.begin()
         if not self._take_memory():
             self._hand_over()
             return
@@ -243,11 +246,11 @@ class _Connection(asyncio.Protocol):
         if not self._reserved:
             self._since = self._loop.time()
         taken, self._reserved = self._size - self._reserved, self._size
-        return self._lane.memory.take(taken)
+        return self._shared.memory.take(taken)
 
     def _give_back(self) -> None:
         if self._reserved:
-            self._lane.memory.give_back(self._reserved)
+            self._shared.memory.give_back(self._reserved)
             self._reserved = 0
 
     async def _handle(self, request: "_Request", body: bytes) -> None:
@@ -270,7 +273,7 @@ class _Connection(asyncio.Protocol):
 
     def _handled(self, _: asyncio.Task[None]) -> None:
         """A request has been handled, or given up, perhaps before that began."""
-        self._lane.requests.end()
+        self._shared.requests.end()
         self._handling = None
         self._await_next()
 
@@ -279,22 +282,22 @@ class _Connection(asyncio.Protocol):
         if response is None:
             self._send_good(b"")
         elif self._transport is not None:
-            closes = self._lane.requests.ending or response.status == HTTPStatus.REQUEST_TIMEOUT
+            closes = self._shared.requests.ending or response.status == HTTPStatus.REQUEST_TIMEOUT
             self._transport.write(answer_bytes(response, closes=closes))
             if closes:
                 self._end()
 
     def _send_good(self, body: bytes) -> None:
         """Sends a good answer that is whole."""
-        if self._lane.requests.ending:
+        if self._shared.requests.ending:
             self._send(web.Response(body=body, content_type="application/json"))
         elif self._transport is not None:
-            self._transport.write(self._lane.good_answers.whole(body))
+            self._transport.write(self._shared.good_answers.whole(body))
 
     async def _send_pieces(self, pieces: AsyncGenerator[bytes, None], name: str) -> None:
         """Sends a good answer while it is being made; cuts the connection if that fails: its end is missing then."""
         assert self._transport is not None, "its loss cancels the task"
-        self._transport.write(self._lane.good_answers.in_pieces())
+        self._transport.write(self._shared.good_answers.in_pieces())
         try:
             async for each in pieces:
                 if each:
@@ -305,7 +308,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self._transport.write(END_OF_PIECES)
-        if self._lane.requests.ending:
+        if self._shared.requests.ending:
             self._end()
 
     def _end(self) -> None:
@@ -336,12 +339,16 @@ class _Connection(asyncio.Protocol):
         protocol.data_received(received)
 
     def _leave(self) -> None:
-        """The connection is not in the lane any more."""
+        """The connection is gone, or aiohttp's."""
         self._transport = None
+        self._shared.connections.discard(self)
+        self._await_nothing()
+
+    def _await_nothing(self) -> None:
+        """Drops what was received of a request that is not whole."""
         if self._awaited is not None:
             self._awaited = None
-            self._lane.requests.end()
-        self._lane.connections.discard(self)
+            self._shared.requests.end()
         self._give_back()
         self._pieces, self._size = [], 0
 
@@ -360,5 +367,5 @@ class _Request(NamedTuple):
     """Where its body begins in what was received."""
 
 
-LANE: Final = web.AppKey("LANE", Lane)
-"""Where an application has its lane."""
+PLAIN_CONNECTIONS: Final = web.AppKey("PLAIN_CONNECTIONS", PlainConnections)
+"""Where an application has them."""

@@ -1,4 +1,4 @@
-"""A connection in the lane, without sockets."""
+"""A connection that brings plain requests, without sockets."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 from helpers.waiting import eventually
 
 from ccms_gateway.body import BODY_SECONDS, BodyMemory
-from ccms_gateway.lane.connection import Lane, PlainOperation
+from ccms_gateway.plain.connection import PlainConnections, PlainOperation
 from ccms_gateway.running import RunningRequests
 from ccms_gateway.sending import SEND_SECONDS
 from ccms_server.auth import Access, Guard
@@ -56,59 +56,59 @@ def handler():
 
 
 @pytest.fixture
-def lane(handler):
+def plain(handler):
     guard = Guard("", AuthConfig(), clock=lambda: 0.0)
     operation = PlainOperation("POST", "/api/write", Access.WRITE, 500, handler.answer)
-    return Lane([operation], guard, BodyMemory(1000), RunningRequests())
+    return PlainConnections([operation], guard, BodyMemory(1000), RunningRequests())
 
 
-def connected(lane):
-    connection, transport = lane.connection(None), Transport()
+def connected(plain):
+    connection, transport = plain.connection(None), Transport()
     connection.connection_made(transport)
     return connection, transport
 
 
-async def test_requests_are_answered_in_turn(lane, handler):
-    connection, transport = connected(lane)
+async def test_requests_are_answered_in_turn(plain, handler):
+    connection, transport = connected(plain)
     connection.data_received(REQUEST + b"ab")
     connection.data_received(b"cd" + REQUEST + b"efgh")
     await eventually(lambda: transport.sent.count(b"HTTP/1.1 200 OK") == 2, "both answers")
     assert handler.bodies == [(b"abcd", {}), (b"efgh", {})]
-    assert lane.memory.bytes == 0
+    assert plain.memory.bytes == 0
 
 
 @pytest.mark.parametrize(
     "sent", [REQUEST[:20], REQUEST, REQUEST + b"ab", REQUEST + b"abcd", REQUEST + b"abcd" + REQUEST]
 )
 @pytest.mark.parametrize("turns", [0, 1, 2])
-async def test_nothing_is_left_of_a_client_that_went_away(lane, caplog, sent, turns):
+async def test_nothing_is_left_of_a_client_that_went_away(plain, caplog, sent, turns):
     """It may go before its request began to be handled, meanwhile, or afterwards."""
-    connection, transport = connected(lane)
+    connection, transport = connected(plain)
     connection.data_received(sent)
     for _ in range(turns):
         await asyncio.sleep(0)
     transport.close()
     connection.connection_lost(None)
-    await lane.requests.finish(10)
+    await plain.requests.finish(10)
     assert caplog.text == ""
-    assert lane.memory.bytes == 0
-    assert not lane.connections
+    assert plain.memory.bytes == 0
+    assert not plain.connections
 
 
-async def test_the_end_does_not_wait_for_idle_connections(lane, caplog):
-    connection, transport = connected(lane)
+async def test_the_end_does_not_wait_for_idle_connections(plain, caplog):
+    connection, transport = connected(plain)
     connection.data_received(REQUEST + b"abcd")
-    await lane.requests.finish(10)
-    lane.close()
+    await plain.requests.finish(10)
+    plain.close()
     assert transport.closing
     assert caplog.text == ""
 
 
-async def test_the_end_waits_until_answers_are_taken(lane):
-    connection, transport = connected(lane)
+async def test_the_end_waits_until_answers_are_taken(plain):
+    connection, transport = connected(plain)
     transport.write = lambda _: connection.pause_writing()
     connection.data_received(REQUEST + b"abcd")
-    finishing = asyncio.create_task(lane.requests.finish(10))
+    finishing = asyncio.create_task(plain.requests.finish(10))
     for _ in range(10):
         await asyncio.sleep(0)
     assert not finishing.done()
@@ -120,9 +120,9 @@ async def test_the_end_waits_until_answers_are_taken(lane):
     ("received", "idle_seconds", "sent"), [(REQUEST[:9], 20, b""), (b"", 20, b""), (REQUEST, 180, b"HTTP/1.1 408 ")]
 )
 async def test_a_connection_that_waited_too_long_is_closed_and_cut_if_that_takes_too_long(
-    lane, received, idle_seconds, sent
+    plain, received, idle_seconds, sent
 ):
-    connection, transport = connected(lane)
+    connection, transport = connected(plain)
     connection.data_received(received)
     now = asyncio.get_running_loop().time()
     connection.expire(now + min(BODY_SECONDS, idle_seconds) - 1, idle_seconds)
