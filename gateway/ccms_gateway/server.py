@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import http_exceptions, web
 
 from ccms_gateway.plain.connection import PLAIN_CONNECTIONS
+from ccms_server.listen import BACKLOG
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ async def serving(
     await runner.setup()
     assert runner.server is not None, "it is set up"
     connect = partial(plain.connection, runner.server)
-    listeners = [await loop.create_server(connect, sock=each, ssl=ssl_context) for each in sockets]
+    listeners = [await loop.create_server(connect, sock=each, ssl=ssl_context, backlog=BACKLOG) for each in sockets]
     async with asyncio.TaskGroup() as tasks:
         sweeping = tasks.create_task(plain.sweep(IDLE_SECONDS))
         try:

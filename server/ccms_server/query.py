@@ -237,11 +237,12 @@ def _answer(reader: Reader, request: QueryRequest, part: _Part) -> SeriesAnswers
             values, edges = reader.read(part.sources)
             if request.with_statistics:
                 found = statistics(values, edges)
+                if part.factors is not None:
+                    found[:, [MIN, AVG, MAX]] *= part.factors[:, None]
+                if part.errors:
+                    found[list(part.errors)] = 0
             if part.factors is not None:
                 values *= np.repeat(part.factors, np.diff(edges))
-                found[:, [MIN, AVG, MAX]] *= part.factors[:, None]
-            if part.errors:
-                found[list(part.errors)] = 0
     if part.resolutions is not None and (request.with_values or request.with_statistics):
         values, edges = _downsampled(request, part.resolutions, heads, values, edges)
     if request.with_values:

@@ -1,7 +1,7 @@
 """Lines decoded per second on one core, payload by payload, when every key has been seen before."""
 
 from benchmarks.calibration import seconds_at_best
-from benchmarks.payloads import INTERVAL_SECONDS, STAMP, host_batches, metrics
+from benchmarks.payloads import INTERVAL_SECONDS, host_batches, metrics
 from helpers.catalog import DictCatalog
 
 from ccms_server.ingest.decoder import LineDecoder
@@ -13,9 +13,7 @@ def measure(hosts: int = 200, steps: int = 10, repetitions: int = 5) -> float:
     """M lines/s of batches of 426 lines, calls from Python included; the best of several repetitions."""
     batches = host_batches(hosts)
     decoder = LineDecoder(DictCatalog(metrics()), "")
-    payloads = [
-        batch.replace(STAMP, b"%d" % (START + step * INTERVAL_SECONDS)) for step in range(steps) for batch in batches
-    ]
+    payloads = [batch.at(START + step * INTERVAL_SECONDS) for step in range(steps) for batch in batches]
     for payload in payloads[:hosts]:
         decoder.decode(payload, START)
 

@@ -28,7 +28,7 @@ def over_stream(
     What is measured begins when all series are known: a time step before those given makes them known. It ends when
     the last batch is acknowledged.
     """
-    found = [match.groups() for batch in host_batches(hosts) for match in _LINE.finditer(batch)]
+    found = [match.groups() for batch in host_batches(hosts) for match in _LINE.finditer(batch.at(0))]
     definitions = [
         SeriesDefinition(
             number=number,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks.measured_server import MeasuredServer
-from benchmarks.payloads import INTERVAL_SECONDS, STAMP
+from benchmarks.payloads import INTERVAL_SECONDS, Batch
 from benchmarks.process import cpu_seconds, rss_megabytes, wait_until_idle
 
 ANSWER_BYTES = 65536
@@ -44,14 +44,14 @@ def rounds_of(rounds: int, steps: int) -> list[range]:
     return [times[first : first + steps] for first in range(0, rounds * steps, steps)]
 
 
-def over_http(server: MeasuredServer, batches: Sequence[bytes], times: Sequence[int], *, connections: int = 4) -> Load:
+def over_http(server: MeasuredServer, batches: Sequence[Batch], times: Sequence[int], *, connections: int = 4) -> Load:
     """Posts batches as fast as they are answered, see `post`, and lets the server finish."""
     return _measured(server.pid, batches, times, lambda: post(server, batches, times, connections=connections))
 
 
 def post(
     server: MeasuredServer,
-    batches: Sequence[bytes],
+    batches: Sequence[Batch],
     times: Sequence[int],
     *,
     connections: int = 4,
@@ -61,7 +61,7 @@ def post(
 
     Args:
         server: That they are posted to.
-        batches: Those of one time step, with STAMP for the timestamp.
+        batches: Those of each time step.
         times: The timestamps.
         connections: That share the batches.
         batches_per_second: How fast they are sent at most.
@@ -82,7 +82,7 @@ def post(
 
 
 def over_nats(
-    port: int, server: MeasuredServer, batches: Sequence[bytes], times: Sequence[int], *, subject: str = "updates"
+    port: int, server: MeasuredServer, batches: Sequence[Batch], times: Sequence[int], *, subject: str = "updates"
 ) -> Load:
     """Publishes batches to a broker, and lets the server catch up after every time step."""
     with _sockets("127.0.0.1", port, 1) as (publisher,):
@@ -99,22 +99,22 @@ def over_nats(
         return _measured(server.pid, batches, times, lambda: _send_all(send, batches, times))
 
 
-def line_count(batches: Sequence[bytes], times: Sequence[int]) -> int:
+def line_count(batches: Sequence[Batch], times: Sequence[int]) -> int:
     """Lines that are sent when the batches are sent for each timestamp."""
-    return sum(batch.count(b"\n") for batch in batches) * len(times)
+    return sum(batch.n_lines for batch in batches) * len(times)
 
 
-def _measured(pid: int, batches: Sequence[bytes], times: Sequence[int], send: Callable[[], float]) -> Load:
+def _measured(pid: int, batches: Sequence[Batch], times: Sequence[int], send: Callable[[], float]) -> Load:
     before = cpu_seconds(pid)
     wall = send()
     wait_until_idle(pid)
     return Load(line_count(batches, times), wall, cpu_seconds(pid) - before, rss_megabytes(pid))
 
 
-def _send_all(send: Callable[[list[bytes]], None], batches: Sequence[bytes], times: Sequence[int]) -> float:
+def _send_all(send: Callable[[list[bytes]], None], batches: Sequence[Batch], times: Sequence[int]) -> float:
     wall = 0.0
     for timestamp in times:
-        bodies = [batch.replace(STAMP, b"%d" % timestamp) for batch in batches]
+        bodies = [batch.at(timestamp) for batch in batches]
         begin = time.perf_counter()
         send(bodies)
         wall += time.perf_counter() - begin

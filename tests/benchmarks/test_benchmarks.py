@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import numpy as np
 import pytest
 from benchmarks import names, recorded_peers
 from benchmarks.__main__ import main
@@ -10,7 +11,7 @@ from benchmarks.figures import table
 from benchmarks.load import over_http, post, recent_times
 from benchmarks.measured_server import measured_server
 from benchmarks.parts import PARTS, two_days
-from benchmarks.payloads import host_batches
+from benchmarks.payloads import Batch, host_batches
 from benchmarks.queries import JOB_HOSTS, QueryFailedError, recent_cases, rest_asker
 from benchmarks.running_peer import RunningPeer
 from benchmarks.scale import QUICK
@@ -26,6 +27,9 @@ COMPARED = {
 IN_TURNS = {part: figures for part, figures in COMPARED.items() if part != "nats"}
 """Those that a running peer is measured for."""
 
+NOTHING_YET = {"start": ["restart after SIGKILL, samples in blocks"]}
+"""Figures that small inputs are too small for."""
+
 
 @pytest.mark.parametrize("part", PARTS)
 async def test_a_part_runs_on_small_inputs(part):
@@ -34,7 +38,7 @@ async def test_a_part_runs_on_small_inputs(part):
     measured = {figure.name for figure in findings.figures}
     assert measured >= COMPARED.get(part, set())
     assert len(measured) == len(findings.figures)
-    assert all(figure.value >= 0 for figure in findings.figures)
+    assert [figure.name for figure in findings.figures if figure.value <= 0] == NOTHING_YET.get(part, [])
     assert all(name in table(findings) for name in measured)
     assert not findings.peer_figures
     assert not findings.notes
@@ -115,9 +119,10 @@ async def test_a_query_without_its_samples_is_not_timed():
 
 
 async def test_lines_that_a_server_refuses_are_not_measured():
+    refused = Batch(b"cpu_load value=%.3fx @TS@\n", np.zeros(1), np.zeros(1))
     async with measured_server() as server:
         with pytest.raises(AssertionError, match="400"):
-            await asyncio.to_thread(over_http, server, [b"cpu_load value=no-number 1\n"], recent_times(1))
+            await asyncio.to_thread(over_http, server, [refused], recent_times(1))
 
 
 async def test_batches_are_sent_as_slowly_as_asked_for():

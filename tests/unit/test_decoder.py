@@ -5,7 +5,7 @@ from random import Random
 import numba
 import numpy as np
 import pytest
-from benchmarks.payloads import STAMP, host_batches, metrics
+from benchmarks.payloads import host_batches, metrics
 from helpers.catalog import DictCatalog
 
 from ccms_server.errors import RejectReason
@@ -112,7 +112,7 @@ def test_numbers_are_rounded_like_python_rounds_them():
 def test_collectors_batches_are_known_again_in_any_order():
     catalog = AskedCatalog(metrics())
     decoder = LineDecoder(catalog, "")
-    batches = [batch.replace(STAMP, b"1700000000") for batch in host_batches(3)]
+    batches = [batch.at(1_700_000_000) for batch in host_batches(3)]
     for batch in batches:
         decoder.decode(batch, NOW)
     asked = catalog.asked

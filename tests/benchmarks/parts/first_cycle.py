@@ -6,7 +6,7 @@ from benchmarks import names, recorded_peers
 from benchmarks.figures import Figure, Findings, at_least, rate
 from benchmarks.load import Load, over_http, recent_times
 from benchmarks.measured_server import MeasuredServer, measured_server
-from benchmarks.payloads import host_batches
+from benchmarks.payloads import Batch, host_batches
 from benchmarks.running_peer import RunningPeer
 from benchmarks.scale import Scale
 from benchmarks.turns import Turns, in_turns
@@ -28,7 +28,7 @@ async def measure(scale: Scale, peer: RunningPeer | None) -> Findings:
 def _new_hosts(server: MeasuredServer, hosts: int) -> Callable[[Sequence[int]], Load]:
     """Sends other hosts at every call."""
 
-    def batches() -> Iterator[list[bytes]]:
+    def batches() -> Iterator[list[Batch]]:
         first = 0
         while True:
             yield host_batches(hosts, first=first, cluster=server.cluster)

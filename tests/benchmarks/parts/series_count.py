@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from benchmarks.figures import Figure, Findings, SeriesCost, at_most
 from benchmarks.load import Load, over_http
 from benchmarks.measured_server import MeasuredServer, measured_server
-from benchmarks.payloads import INTERVAL_SECONDS, LINES_PER_HOST, host_batches, joined
+from benchmarks.payloads import INTERVAL_SECONDS, LINES_PER_HOST, Batch, host_batches, joined
 from benchmarks.running_peer import RunningPeer
 from benchmarks.scale import Scale
 from benchmarks.turns import Turns, in_turns
@@ -57,7 +57,7 @@ def _steps(hosts: int, lines: int) -> int:
 
 
 def _sender(
-    server: MeasuredServer, of_hosts: list[bytes], hosts_per_batch: int, lines: int
+    server: MeasuredServer, of_hosts: list[Batch], hosts_per_batch: int, lines: int
 ) -> Callable[[Sequence[int]], Load]:
     """Sends as many time steps as make up so many lines."""
     steps = _steps(len(of_hosts), lines)
