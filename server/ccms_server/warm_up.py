@@ -16,13 +16,14 @@ import numpy as np
 from ccms_server.answer_text import PROGRESS_LENGTH, write_series
 from ccms_server.compiling import compile_in_processes, telling_progress
 from ccms_server.durability.sample_codec import decode, encode
+from ccms_server.errors import reason_of
 from ccms_server.ingest import line_protocol
 from ccms_server.ingest.decoder import LineDecoder
 from ccms_server.ingest.line_protocol import DecodedBatch
-from ccms_server.jit import NotKeptError, refusing_to_compile
+from ccms_server.jit import NotKeptError, keep_no_more, refusing_to_compile
 from ccms_server.model import QueryRequest, SeriesQuery
 from ccms_server.query import answers, plan
-from ccms_server.resident import give_back_libraries
+from ccms_server.resident import give_back_compiler
 from ccms_server.store.append import Placement
 from ccms_server.store.metric import Aggregation, Metric
 from ccms_server.store.store import Store
@@ -45,7 +46,17 @@ TEXT_BYTES: Final = 1 << 16
 
 
 def warm_up() -> None:
-    """Gets all kernels ready; says so when they have to be compiled."""
+    """Gets all kernels ready; says so when they have to be compiled, and when their machine code cannot be kept."""
+    try:
+        _load_or_compile()
+    except OSError as error:  # a full disk, or files of somebody else
+        logger.warning("every start will compile, as machine code cannot be kept: %s", reason_of(error))
+        keep_no_more()
+        _use_all()
+    give_back_compiler()
+
+
+def _load_or_compile() -> None:
     try:
         with refusing_to_compile():
             _use_all()
@@ -55,7 +66,6 @@ def warm_up() -> None:
         compile_in_processes(["ccms_server.warm_up", part] for part in PARTS)
         _use_all()  # compiles what is missing still
         logger.info("compiled within %.0f s", monotonic() - began)
-    give_back_libraries()
 
 
 def _use_all() -> None:

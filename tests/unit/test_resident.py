@@ -1,4 +1,4 @@
-"""Pages that are given back: those of files only, and only unchanged ones."""
+"""Pages that are given back: those of the compiler's file only, and only unchanged ones."""
 
 import subprocess
 import sys
@@ -8,26 +8,37 @@ import pytest
 from ccms_server.resident import SMAPS, unchanged_mappings
 
 MAPPINGS = """\
-10000-12000 r--p 00000000 fe:00 7 /usr/lib/with a blank.so
+10000-12000 r--p 00000000 fe:00 7 /usr/lib/with a blank/libllvmlite.so
 Size:                  8 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 VmFlags: rd mr mw me
-12000-15000 r-xp 00002000 fe:00 7 /usr/lib/with a blank.so
+12000-15000 r-xp 00002000 fe:00 7 /usr/lib/with a blank/libllvmlite.so
 Rss:                   8 kB
+Swap:                  0 kB
 Anonymous:             0 kB
-15000-16000 r-xp 00005000 fe:00 7 /usr/lib/breakpoint.so
+15000-16000 r-xp 00005000 fe:00 7 /usr/lib/breakpoint/libllvmlite.so
 Anonymous:             4 kB
-16000-17000 r--p 00005000 fe:00 7 /usr/lib/relocated.so
-Anonymous:             4 kB
-17000-18000 rw-p 00006000 fe:00 7 /usr/lib/data.so
+Swap:                  0 kB
+16000-17000 r--p 00005000 fe:00 7 /usr/lib/relocated-and-swapped-out/libllvmlite.so
 Anonymous:             0 kB
-18000-19000 r--s 00006000 fe:00 9 /store/block
+Swap:                  4 kB
+17000-18000 rw-p 00006000 fe:00 7 /usr/lib/data/libllvmlite.so
 Anonymous:             0 kB
+Swap:                  0 kB
+18000-19000 r--s 00006000 fe:00 9 /store/libllvmlite.so
+Anonymous:             0 kB
+Swap:                  0 kB
 19000-1a000 r--p 00000000 00:00 0
 Anonymous:             0 kB
-1a000-1b000 r--p 00000000 00:00 0                                  [vvar]
+Swap:                  0 kB
+1a000-1b000 r-xp 00000000 fe:00 7 /usr/lib/libllvmlite/other.so
 Anonymous:             0 kB
-1b000-1c000 r--p 00000000 fe:00 7 /usr/lib/removed.so (deleted)
+Swap:                  0 kB
+1b000-1c000 r--p 00000000 fe:00 7 /usr/lib/libllvmlite-1.so (deleted)
+Anonymous:             0 kB
+Swap:                  0 kB
+1c000-1d000 r--p 00000000 fe:00 7 /usr/lib/unknown/libllvmlite.so
 Anonymous:             0 kB
 """
 
@@ -36,7 +47,7 @@ import re
 import numpy as np
 import ccms_server.warm_up
 from ccms_server import jit
-from ccms_server.resident import SMAPS, give_back_libraries
+from ccms_server.resident import SMAPS, give_back_compiler
 
 jit.IS_KEPT = False
 
@@ -51,7 +62,7 @@ def compiler_bytes():
 
 doubled(np.ones(2))
 before = compiler_bytes()
-give_back_libraries()
+give_back_compiler()
 after = compiler_bytes()
 assert doubled(np.ones(2)).tolist() == [2, 2]
 assert doubled(np.ones((1, 1))).tolist() == [[2]], "it still compiles"
@@ -59,7 +70,7 @@ print(before, after)
 """
 
 
-def test_only_unchanged_pages_of_files_that_cannot_be_written_are_found():
+def test_only_unchanged_pages_of_the_compiler_that_cannot_be_written_are_found():
     assert list(unchanged_mappings(MAPPINGS.splitlines())) == [(0x10000, 0x2000), (0x12000, 0x3000), (0x1B000, 0x1000)]
 
 
