@@ -120,6 +120,14 @@ async def test_whole_numbers_may_be_written_as_fractions(rest):
     assert answer.json["results"][0][0]["data"] == [3.0]
 
 
+async def test_statistics_that_were_not_asked_for_are_zeros_without_a_sign(rest):
+    await written(rest)
+    query = QUERY["queries"][0] | {"scale-by": -2}
+    answer = await rest.query(QUERY | {"with-stats": False, "queries": [query]})
+    assert answer.json["results"][0][0]["data"] == [-3.0]
+    assert answer.body.endswith(b',"avg":0.0,"min":0.0,"max":0.0}]]}')
+
+
 async def test_unknown_fields_are_ignored(rest):
     assert (await rest.query(QUERY | {"more": [1]})).status == 200
 
