@@ -22,7 +22,16 @@ logger = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., object])
 
 PACKAGE: Final = Path(__file__).parent
-SOURCES: Final = ("jit.py", "errors.py", "model.py", "answer_*.py", "store/*.py", "ingest/*.py", "durability/*.py")
+SOURCES: Final = (
+    "jit.py",
+    "errors.py",
+    "model.py",
+    "answer_*.py",
+    "rpc/part_kernels.py",
+    "store/*.py",
+    "ingest/*.py",
+    "durability/*.py",
+)
 """Where kernels and what they refer to are defined."""
 FOLDER_PREFIX: Final = "kernels-"
 

@@ -24,6 +24,7 @@ from ccms_server.jit import NotKeptError, keep_no_more, refusing_to_compile
 from ccms_server.model import QueryRequest, SeriesQuery
 from ccms_server.query import answers, plan
 from ccms_server.resident import give_back_compiler
+from ccms_server.rpc.answers import answer_messages
 from ccms_server.store.append import Placement
 from ccms_server.store.metric import Aggregation, Metric
 from ccms_server.store.store import Store
@@ -127,6 +128,7 @@ def _use_store(store: Store, batches: Sequence[DecodedBatch]) -> None:
         assert np.isfinite(chunk.values).any(), "warming up reads what it wrote"
         text, progress = np.empty(TEXT_BYTES, np.uint8), np.zeros(PROGRESS_LENGTH, np.int64)
         write_series(chunk.heads, chunk.values, chunk.statistics, text, progress)
+        assert any(answer_messages([chunk], bundled=True))
         store.seal_all()
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.answers import in_columns
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,34 @@ from ccms_server.model import SeriesAnswer, SeriesError, SeriesErrorReason, Stat
 from ccms_server.rpc.answers import BUNDLE_BYTES_MAX, PART_VALUES_MAX, answer_messages
 
 values_of_series = st.lists(st.floats(), max_size=40)
+int64 = st.integers(-(2**63), 2**63 - 1)
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+errors = st.builds(SeriesError, st.sampled_from(SeriesErrorReason), names)
+answered = st.fixed_dictionaries(
+    {
+        "start": int64,
+        "end": int64,
+        "interval": int64,
+        "values": values_of_series.map(np.array),
+        "statistics": st.builds(Statistics, st.floats(), st.floats(), st.floats(), st.integers(0, 2**40)),
+    }
+)
+refused = st.fixed_dictionaries({"error": errors})
+indexes = st.integers(0, 2**32 - 1)
+series = st.builds(
+    lambda parts, numbers, texts: SeriesAnswer(
+        query_index=numbers[0],
+        series_index=numbers[1],
+        metric=texts[0],
+        host=texts[1],
+        component=texts[2],
+        subcomponent=texts[3],
+        **parts,
+    ),
+    answered | refused,
+    st.tuples(indexes, indexes),
+    st.tuples(names, names, names, names),
+)
 
 
 def answer(number, values, **settings):
@@ -18,13 +47,20 @@ def answer(number, values, **settings):
 
 
 def messages(chunks, *, bundled):
-    return [b"".join(pieces) for each in answer_messages(chunks, bundled=bundled) for pieces in each]
+    columns = [in_columns(chunk) for chunk in chunks]
+    return [b"".join(pieces) for each in answer_messages(columns, bundled=bundled) for pieces in each]
 
 
 def parts(chunks, *, bundled):
     """The parts in all messages, in order."""
     found = [QueryResponse.FromString(message) for message in messages(chunks, bundled=bundled)]
     return [part for message in found for part in (message, *message.following)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled():
+    """Compiling is no part of what Hypothesis times."""
+    messages([[answer(0, [1.0])]], bundled=True)
 
 
 @pytest.mark.parametrize("bundled", [False, True])
@@ -37,6 +73,37 @@ def test_protobuf_finds_the_series_in_order(bundled, chunks):
     for part, values in zip(found, [values for chunk in chunks for values in chunk], strict=True):
         assert part.header.value_count == len(values)
         np.testing.assert_array_equal(np.array(part.values), values)
+
+
+@given(st.lists(series, max_size=5))
+def test_bytes_are_those_of_protobuf(answers):
+    found = messages([answers], bundled=False)
+    assert found == [QueryResponse.FromString(message).SerializeToString() for message in found]
+    for message, each in zip(map(QueryResponse.FromString, found), answers, strict=True):
+        header = message.header
+        assert (message.query_index, message.series_index) == (each.query_index, each.series_index)
+        assert (header.metric, header.host, header.component, header.subcomponent) == (
+            (each.metric, each.host, each.component, each.subcomponent)
+        )
+        assert (header.start_seconds, header.end_seconds, header.interval_seconds) == (
+            (each.start, each.end, each.interval)
+        )
+        assert header.HasField("error") == (each.error is not None)
+        if each.error is not None:
+            assert (header.error.reason, header.error.message) == (each.error.reason, each.error.message)
+            assert not header.HasField("statistics")
+        else:
+            found_statistics, expected = header.statistics, each.statistics
+            np.testing.assert_array_equal(
+                [found_statistics.min, found_statistics.avg, found_statistics.max, found_statistics.count],
+                [expected.min, expected.avg, expected.max, expected.count],
+            )
+
+
+@given(st.lists(series, max_size=5))
+def test_bundles_are_those_of_protobuf(answers):
+    for message in messages([answers], bundled=True):
+        assert QueryResponse.FromString(message).SerializeToString() == message
 
 
 def test_header_statistics_and_errors_are_in_the_first_part():
