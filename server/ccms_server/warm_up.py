@@ -24,7 +24,6 @@ from ccms_server.jit import NotKeptError, keep_no_more, refusing_to_compile
 from ccms_server.model import QueryRequest, SeriesQuery
 from ccms_server.query import answers, plan
 from ccms_server.resident import give_back_compiler
-from ccms_server.rpc.answers import answer_messages
 from ccms_server.store.append import Placement
 from ccms_server.store.metric import Aggregation, Metric
 from ccms_server.store.store import Store
@@ -67,6 +66,7 @@ def _load_or_compile() -> None:
         compile_in_processes(["ccms_server.warm_up", part] for part in PARTS)
         _use_all()  # compiles what is missing still
         logger.info("compiled within %.0f s", monotonic() - began)
+    give_back_compiler()
 
 
 def _use_all() -> None:
