@@ -14,13 +14,17 @@ def answer():
     pieces.append(pieces[1].tobytes())
 for _ in range(3):
     answer()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def faults_of_an_answer():
+    before = faults()
     answer()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return faults() - before
+print(min(faults_of_an_answer() for _ in range(10)))
 """
 
 
 def test_answers_one_after_another_use_the_same_memory():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 100, "pages that had to be asked for again; an answer has more than 1,300"
+    # The fewest of ten: a machine short of memory may take some pages away between two answers.
+    assert int(done.stdout) < 10, "pages that had to be asked for again; an answer has more than 1,300"
