@@ -105,7 +105,10 @@ async def run(
             scheme="https" if certificates else "http",
         )
         if config.user or config.group:
-            warm_up()  # machine code that is not there yet is kept where this user may write
+            # Machine code that is not there yet is kept where this user may write.
+            if not await _done_before(stop, warm_up()):
+                logger.info("stopped before anything was served")
+                return
             keep_no_more()
             drop_privileges(config.user, config.group)
             check_credentials(config.nats, config.layout)  # as the user who will read them at every connection
@@ -250,6 +253,20 @@ async def _first(*waiting: Coroutine[None, None, object]) -> int:
         for task in tasks:
             task.cancel()
     return next(position for position, task in enumerate(tasks) if task.done() and not task.cancelled())
+
+
+async def _done_before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Works until it is done, or an event is set; returns whether it is done.
+
+    Raises:
+        ExceptionGroup: The work failed.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        working, stopping = tasks.create_task(work), tasks.create_task(stop.wait())
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        working.cancel()
+        stopping.cancel()
+    return not working.cancelled()
 
 
 def _log_endpoints(form: str, endpoints: Endpoints) -> None:

@@ -73,8 +73,18 @@ def telling_what_is_compiled(tell: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+def forget_kept() -> None:
+    """Removes what is kept of all kernels.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    for folder in {compiled._cache.cache_path for compiled in _kernels} - {None}:  # noqa: SLF001  as below
+        shutil.rmtree(folder)
+
+
 def keep_no_more() -> None:
-    """What is compiled from now on is not kept: the folder may not be ours to write to any more."""
+    """What is compiled from now on is not kept: the folder may not be ours to write to any more, or have no room."""
     for compiled in _kernels:
         compiled._cache = NullCache()  # noqa: SLF001  numba has no other way
 

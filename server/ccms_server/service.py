@@ -190,7 +190,8 @@ class MetricService:
         failure: Exception | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._run(), name="writer")
+                warming = tasks.create_task(warm_up(), name="kernels")
+                tasks.create_task(self._run(warming), name="writer")
                 writing = tasks.create_task(self._write_legacy(), name="legacy")
                 try:
                     yield
@@ -198,6 +199,7 @@ class MetricService:
                     failure = error
                 finally:
                     self._state = "stopping"
+                    warming.cancel()
                     writing.cancel()
                     self._writer.close()
         finally:
@@ -209,8 +211,8 @@ class MetricService:
         """Returns once requests are served."""
         await self._up.wait()
 
-    async def _run(self) -> None:
-        await self._threads.call(warm_up)
+    async def _run(self, warming: asyncio.Task[None]) -> None:
+        await asyncio.wait({warming})
         if self._recovery is not None:
             recovery, self._recovery = self._recovery, None
             await self._writer.prepare(recovery.run())

@@ -5,6 +5,7 @@ finds it there takes a fraction of a second here. One that does not has other pr
 like any other: a compiler that has worked never gives its memory back.
 """
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -14,13 +15,13 @@ from typing import Final
 import numpy as np
 
 from ccms_server.answer_text import PROGRESS_LENGTH, write_series
-from ccms_server.compiling import compile_in_processes, telling_progress
+from ccms_server.compiling import compile_in_processes, compiling_for_parent
 from ccms_server.durability.sample_codec import decode, encode
 from ccms_server.errors import reason_of
 from ccms_server.ingest import line_protocol
 from ccms_server.ingest.decoder import LineDecoder
 from ccms_server.ingest.line_protocol import DecodedBatch
-from ccms_server.jit import NotKeptError, keep_no_more, refusing_to_compile
+from ccms_server.jit import NotKeptError, forget_kept, keep_no_more, refusing_to_compile
 from ccms_server.model import QueryRequest, SeriesQuery
 from ccms_server.query import answers, plan
 from ccms_server.resident import give_back_compiler
@@ -45,28 +46,45 @@ CLUSTER: Final = "c"
 TEXT_BYTES: Final = 1 << 16
 
 
-def warm_up() -> None:
-    """Gets all kernels ready; says so when they have to be compiled, and when their machine code cannot be kept."""
+async def warm_up() -> None:
+    """Gets all kernels ready; says so when they have to be compiled.
+
+    Machine code that cannot be read or kept costs time, at this start and the next ones, and memory, but no start.
+    """
     try:
-        _load_or_compile()
-    except OSError as error:  # a full disk, or files of somebody else
-        logger.warning("every start will compile, as machine code cannot be kept: %s", reason_of(error))
+        await _load_or_compile()
+    except OSError as error:  # a full disk, or no rights
+        logger.warning("machine code cannot be kept, so that every start has to compile: %s", reason_of(error))
         keep_no_more()
-        _use_all()
-    give_back_compiler()
+        await asyncio.to_thread(_use_all)
+    await asyncio.to_thread(give_back_compiler)
 
 
-def _load_or_compile() -> None:
+async def _load_or_compile() -> None:
+    """Loads the kernels; compiles them first if need be.
+
+    Raises:
+        OSError: Machine code cannot be written.
+    """
     try:
-        with refusing_to_compile():
-            _use_all()
+        await asyncio.to_thread(_load_all)
     except NotKeptError as missing:
         logger.info("compiling, which only the first start has to do: there is no machine code of `%s` yet", missing)
-        began = monotonic()
-        compile_in_processes(["ccms_server.warm_up", part] for part in PARTS)
-        _use_all()  # compiles what is missing still
-        logger.info("compiled within %.0f s", monotonic() - began)
-    give_back_compiler()
+    except Exception as error:  # files that are damaged fail in any way when they are read; a defect fails below again
+        logger.warning("compiling, because the machine code on disk cannot be used: %s", reason_of(error))
+        forget_kept()
+    else:
+        return
+    began = monotonic()
+    await compile_in_processes(["ccms_server.warm_up", part] for part in PARTS)
+    await asyncio.to_thread(_use_all)  # compiles what is missing still
+    logger.info("compiled within %.0f s", monotonic() - began)
+
+
+def _load_all() -> None:
+    """Uses all kernels, if none has to be compiled."""
+    with refusing_to_compile():
+        _use_all()
 
 
 def _use_all() -> None:
@@ -133,5 +151,5 @@ def _use_store(store: Store, batches: Sequence[DecodedBatch]) -> None:
 
 
 if __name__ == "__main__":  # as one of the processes that compile
-    with telling_progress():
+    with compiling_for_parent():
         PARTS[sys.argv[1]]()
