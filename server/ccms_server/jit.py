@@ -22,17 +22,18 @@ logger = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., object])
 
 PACKAGE: Final = Path(__file__).parent
-SOURCES: Final = (
+SOURCE_PATTERNS: Final = (
     "jit.py",
     "errors.py",
     "model.py",
+    "names.py",
     "answer_*.py",
-    "rpc/part_kernels.py",
     "store/*.py",
     "ingest/*.py",
     "durability/*.py",
 )
 """Where kernels and what they refer to are defined."""
+SOURCES: Final = frozenset(path for pattern in SOURCE_PATTERNS for path in PACKAGE.glob(pattern))
 FOLDER_PREFIX: Final = "kernels-"
 
 _kernels: Final[list[Any]] = []
@@ -46,7 +47,13 @@ def kernel(function: Function) -> Function:
     """Compiles a function over plain arrays and numbers with numba, when it is first called.
 
     Division follows numpy: no exception for a zero divisor.
+
+    It is compiled for each combination of types it is called with, and to numba a constant is a type of its own, as is
+    a variable whose first value is one: `get(data, 0)` in a kernel compiles `get` once more. Where the callee is large,
+    pass what was computed, or `np.int64(0)`.
     """
+    if IS_KEPT and Path(function.__code__.co_filename) not in SOURCES:
+        raise AssertionError(f"kept machine code would outlive changes of {function.__code__.co_filename}")
     njit = cast("Any", numba.njit)  # its types leave out the last option
     # Without a second entry point, for C, which takes time to compile and which nobody calls.
     compiled = njit(nogil=True, cache=IS_KEPT, error_model="numpy", no_cfunc_wrapper=True)(function)
@@ -140,7 +147,7 @@ def _fingerprint() -> str:
     """Identifies the text of all sources, and how they are compiled."""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(repr((numba.__version__, numba.config.BOUNDSCHECK)).encode())  # type: ignore[attr-defined]
-    for path in sorted(path for pattern in SOURCES for path in PACKAGE.glob(pattern)):
+    for path in sorted(SOURCES):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

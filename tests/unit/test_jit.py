@@ -1,5 +1,6 @@
 """Where machine code is kept; each case is a process of its own, because numba reads its settings once."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import ccms_server
+import ccms_server.warm_up  # which needs all kernels
 from ccms_server import jit
 
 REPORT = "import numba, ccms_server.jit; print(numba.config.CACHE_DIR)"
@@ -59,6 +61,31 @@ def test_a_read_only_installation_uses_the_users_cache(copy, tmp_path):
 
 def test_the_operator_decides_if_he_wants_to(copy, tmp_path):
     assert cache_folder(copy, NUMBA_CACHE_DIR=str(tmp_path)) == tmp_path
+
+
+def test_all_that_kernels_are_made_of_counts():
+    """The module of each kernel, and whatever of the server that imports."""
+    package = Path(ccms_server.__file__).parent
+    pending = {Path(kernel.py_func.__code__.co_filename) for kernel in jit._kernels}
+    referred = set()
+    while pending:
+        path = pending.pop()
+        referred.add(path)
+        pending |= {package.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in imported(path)} - referred
+    assert len(referred) > 10
+    assert referred <= jit.SOURCES
+
+
+def imported(path):
+    """Modules of the server that one of its modules imports."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    return {node.module for node in nodes if node.module.startswith("ccms_server.")}
+
+
+def test_a_kernel_elsewhere_cannot_be_kept(monkeypatch):
+    monkeypatch.setattr(jit, "IS_KEPT", True)
+    with pytest.raises(AssertionError, match=r"would outlive changes of .*test_jit\.py"):
+        jit.kernel(doubled)
 
 
 def doubled(values):

@@ -182,7 +182,7 @@ def _encode(
         if phase_differs:
             at = _put_varint(out, at, _zigzag(int(phases[start]) - phase))
         expected, slot, phase = int(series[start]) + length, slots[start], int(phases[start])
-        # `start`, whose first value is a constant, would be one more type to compile for.
+        # Not `start`, whose first value is a constant: see `kernel`.
         at = _put_values(out, at, values, patterns, end - length, end)
         start = end
     return at
