@@ -24,6 +24,9 @@ from ccms_server.logs import LEVEL_BY_NAME, configure_logging
 
 logger = logging.getLogger(__name__)
 
+PLATFORM = "the server needs Linux on a little-endian processor"
+"""It resizes mappings, and loads words as they lie in memory."""
+
 EXIT_CANNOT_START = 1
 EXIT_INTERRUPTED = 130
 
@@ -72,6 +75,8 @@ def _act(config: Config, flags: argparse.Namespace) -> None:
         from ccms_server.legacy.cleanup import clean_up_checkpoints
 
         clean_up_checkpoints(config, time.time)
+    elif (sys.platform, sys.byteorder) != ("linux", "little"):
+        raise OSError(PLATFORM)
     else:
         from ccms_server.app import run
 

@@ -236,3 +236,11 @@ def test_checkpoints_are_cleaned_up_and_nothing_is_run(config_file, configs_run,
     assert config == load_config(config_file)
     assert before <= now <= time.time()
     assert configs_run.seen == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("platform", "darwin"), ("byteorder", "big")])
+def test_a_machine_that_cannot_run_the_server_is_told_so(monkeypatch, config_file, configs_run, capsys, name, value):
+    monkeypatch.setattr(sys, name, value)
+    assert main(["-config", str(config_file)]) == 1
+    assert capsys.readouterr().err.endswith("cc-metric-store: the server needs Linux on a little-endian processor\n")
+    assert configs_run.seen == []
