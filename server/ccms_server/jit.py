@@ -120,9 +120,8 @@ class _Telling(event.Listener):
 
 def _keep_machine_code() -> bool:
     """Tells numba where to keep machine code; whether there is such a place."""
-    if "NUMBA_CACHE_DIR" in os.environ:
-        return True
-    for parent in (PACKAGE / "__pycache__", _user_cache() / "cc-metric-store"):
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    for parent in [Path(given)] if given else [PACKAGE / "__pycache__", _user_cache() / "cc-metric-store"]:
         folder = parent / f"{FOLDER_PREFIX}{_fingerprint()}"
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -26,15 +26,19 @@ def copy(tmp_path):
 
 
 def cache_folder(copy, **environment):
+    return Path(printed(copy, REPORT, **environment))
+
+
+def printed(copy, source, **environment):
     variables = {key: value for key, value in os.environ.items() if key not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
     done = subprocess.run(
-        [sys.executable, "-c", REPORT],
+        [sys.executable, "-c", source],
         env=variables | {"PYTHONPATH": str(copy.parent)} | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    return Path(done.stdout.strip())
+    return done.stdout.strip()
 
 
 def test_machine_code_lies_beside_the_sources(copy):
@@ -60,7 +64,15 @@ def test_a_read_only_installation_uses_the_users_cache(copy, tmp_path):
 
 
 def test_the_operator_decides_if_he_wants_to(copy, tmp_path):
-    assert cache_folder(copy, NUMBA_CACHE_DIR=str(tmp_path)) == tmp_path
+    folder = cache_folder(copy, NUMBA_CACHE_DIR=str(tmp_path / "given"))
+    assert folder.parent == tmp_path / "given"
+    assert not list((copy / "__pycache__").glob("kernels-*"))
+
+
+def test_where_he_decides_for_no_folder_nothing_is_kept(copy, tmp_path):
+    (tmp_path / "file").touch()
+    report = "import ccms_server.jit; print(ccms_server.jit.IS_KEPT)"
+    assert printed(copy, report, NUMBA_CACHE_DIR=str(tmp_path / "file")) == "False"
 
 
 def test_all_that_kernels_are_made_of_counts():
