@@ -30,7 +30,7 @@ class Launched:
     def text(self):
         return "".join(self.log)
 
-    async def until_logged(self, pattern):
+    async def until_logged(self, pattern, *, seconds=DEADLINE_SECONDS):
         """Waits for a line; returns its match, or None if the process ended without it."""
         at = 0
 
@@ -43,7 +43,7 @@ class Launched:
                     return [match]
             return [None] if is_last else []
 
-        return (await eventually(found, f"{pattern!r} in the log"))[0]
+        return (await eventually(found, f"{pattern!r} in the log", seconds=seconds))[0]
 
     async def end(self):
         """Waits for the end; returns the exit code."""

@@ -115,6 +115,10 @@ class ServerProcess(Server):
         """Memory the process had in use at most, since the start or since `forget_resident_peak`."""
         return self._status_bytes("VmHWM")
 
+    def anonymous_bytes(self):
+        """Memory of the process that is no file's, swapped out or not: no shortage of memory changes it."""
+        return self._status_bytes("RssAnon") + self._status_bytes("VmSwap")
+
     def forget_resident_peak(self):
         """Makes the memory in use now the peak."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
