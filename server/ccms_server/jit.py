@@ -28,6 +28,7 @@ SOURCE_PATTERNS: Final = (
     "model.py",
     "names.py",
     "answer_*.py",
+    "rpc/part_kernels.py",
     "store/*.py",
     "ingest/*.py",
     "durability/*.py",

@@ -25,6 +25,7 @@ from ccms_server.jit import NotKeptError, forget_kept, keep_no_more, refusing_to
 from ccms_server.model import QueryRequest, SeriesQuery
 from ccms_server.query import answers, plan
 from ccms_server.resident import give_back_compiler
+from ccms_server.rpc.answers import answer_messages
 from ccms_server.store.append import Placement
 from ccms_server.store.metric import Aggregation, Metric
 from ccms_server.store.store import Store
