@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ccms_server.store.cancellation import Cancellation
 from ccms_server.store.layout import PAGE_ROWS, WINDOW_SLOTS
-from ccms_server.store.page_cache import NO_ROWS, PageCache, TileRows
+from ccms_server.store.page_cache import NO_ROW, NO_ROWS, PageCache, TileRows
 from ccms_server.store.rows import (
     BAND,
     END_SLOT,
@@ -98,6 +98,18 @@ class Gather:
         opened = self._pages.open(tile, 1 << row // PAGE_ROWS)
         values: NDArray[np.float64] = opened.rows[opened.row_of_lane[row]]
         return values
+
+    def sealed_rows(self, tile: SealedTile, lanes: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Some rows of a sealed tile.
+
+        Returns:
+            float64 array of shape (n_lanes, WINDOW_SLOTS), NaN where no sample is; never a view.
+        """
+        rows = np.full((len(lanes), WINDOW_SLOTS), np.nan)
+        opened = self._pages.open(tile, _pages_of(lanes))
+        row_of_lane = opened.row_of_lane[lanes]
+        rows[row_of_lane != NO_ROW] = opened.rows[row_of_lane[row_of_lane != NO_ROW]]
+        return rows
 
 
 class _Gathering:
@@ -196,7 +208,7 @@ class _Gathering:
         done: set[int] = set()
         for tile, pairs in found.items():
             runs, lanes, pages = _runs_of_rows(tuple(pairs))
-            self._add_rows(self._pages.open(tile, pages), number, runs, lanes)
+            self._add_rows(self._pages.open(tile, pages), number, runs.copy(), lanes.copy())
             done.update(span for span, _ in pairs)
         self._done[list(done)] = True
         return done
@@ -276,12 +288,20 @@ class _Gathering:
 def _runs_of_rows(pairs: tuple[tuple[int, int], ...]) -> tuple[Table, NDArray[np.uint8], int]:
     """Runs that copy a row each, their lanes and their pages as bits: for pairs of a span and a row.
 
-    Remembered, because hosts lie in the same rows in one window after another.
+    Remembered, because hosts lie in the same rows in one window after another. All threads share them: they cannot be
+    written to, and kernels are given copies, because arrays of that kind would be another type, compiled for itself.
     """
     runs = np.zeros((len(pairs), RUN_COLUMNS), np.int64)
     runs[:, FIRST], runs[:, LAST], runs[:, IS_COPIED] = range(len(pairs)), range(1, len(pairs) + 1), 1
     runs[:, SPAN] = [span for span, _ in pairs]
+    lanes = np.array([row for _, row in pairs], np.uint8)
+    runs.flags.writeable = lanes.flags.writeable = False
+    return runs, lanes, _pages_of(lanes)
+
+
+def _pages_of(lanes: NDArray[np.uint8]) -> int:
+    """The pages of a tile that hold some rows, as bits."""
     pages = 0
-    for _, row in pairs:
-        pages |= 1 << row // PAGE_ROWS
-    return runs, np.array([row for _, row in pairs], np.uint8), pages
+    for page in set((lanes // PAGE_ROWS).tolist()):
+        pages |= 1 << page
+    return pages

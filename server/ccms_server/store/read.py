@@ -196,11 +196,12 @@ class Reader:
     def _phases(self, table: MetricTable, group: SeriesIds, windows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Phases of series in a window each, seconds; that of now where nothing else is known."""
         phases = self._series.columns.phase[group].astype(np.int64)
-        for position in np.flatnonzero(self._series.columns.rephased[group]).tolist():
-            here = group[position : position + 1]
-            phase = int(self._phases_if_present(table, here, int(windows[position]))[0])
-            if phase != PHASE_UNSET:
-                phases[position] = phase
+        rephased = np.flatnonzero(self._series.columns.rephased[group])
+        for window in np.unique(windows[rephased]).tolist():
+            here = rephased[windows[rephased] == window]
+            found = self._phases_if_present(table, group[here], window)
+            is_present = found != PHASE_UNSET
+            phases[here[is_present]] = found[is_present]
         return phases
 
     def _phases_at(self, table: MetricTable, group: SeriesIds, time: int) -> NDArray[np.int64]:
@@ -211,18 +212,26 @@ class Reader:
 
     def _phases_if_present(self, table: MetricTable, group: SeriesIds, window: int) -> NDArray[np.int64]:
         """Phases of series in a window, seconds; PHASE_UNSET for those without samples there."""
-        phases = np.full(len(group), PHASE_UNSET, np.int64)
-        for position, series in enumerate(group.tolist()):
-            band, lane = int(self._series.columns.band[series]), int(self._series.columns.lane[series])
-            while True:
-                tile = table.tile(window, band)
-                if isinstance(tile, OpenTile):
-                    phases[position] = self._pool.columns.phases[tile.number, lane]
-                    if table.tile(window, band) is not tile:
-                        continue
-                elif (
-                    tile is not None and lane < tile.n_rows and not np.isnan(self._gather.sealed_row(tile, lane)).all()
-                ):
-                    phases[position] = tile.read_phase(lane)
-                break
+        bands, lanes = self._series.columns.band[group], self._series.columns.lane[group]
+        phases = np.empty(len(group), np.int64)
+        for band in np.unique(bands).tolist():
+            here = bands == band
+            phases[here] = self._phases_of_lanes(table, window, band, lanes[here])
         return phases
+
+    def _phases_of_lanes(
+        self, table: MetricTable, window: int, band: int, lanes: NDArray[np.uint8]
+    ) -> NDArray[np.int32] | int:
+        """Phases of some rows of a band in a window; see `_phases_if_present`."""
+        while True:
+            tile = table.tile(window, band)
+            if tile is None:
+                return PHASE_UNSET
+            if not isinstance(tile, OpenTile):
+                is_present = ~np.isnan(self._gather.sealed_rows(tile, lanes)).all(axis=1)
+                phases = np.full(len(lanes), PHASE_UNSET, np.int32)
+                phases[is_present] = tile.read_phases()[lanes[is_present]]
+                return phases
+            phases = self._pool.columns.phases[tile.number, lanes]
+            if table.tile(window, band) is tile:  # else it was closed meanwhile, and maybe used for another
+                return phases

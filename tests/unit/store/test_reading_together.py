@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccms_server.store.cancellation import Cancellation, CancelledReadError
-from ccms_server.store.gather import Sources
+from ccms_server.store.gather import Sources, _runs_of_rows
 from ccms_server.store.layout import WINDOW_SLOTS
 from ccms_server.store.metric import Aggregation, Metric
 from ccms_server.store.span import Span, Spans
@@ -143,6 +143,15 @@ def test_a_read_ends_at_the_window_at_which_it_is_cancelled(host, windows):
     with pytest.raises(CancelledReadError):
         read(store.reader(cancellation), [source])
     assert cancellation.looks == windows
+
+
+def test_what_threads_share_of_aggregates_cannot_be_written_to():
+    runs, lanes, pages = _runs_of_rows(((0, 1), (1, 9)))
+    assert pages == 0b101
+    assert _runs_of_rows(((0, 1), (1, 9)))[0] is runs
+    for shared in (runs, lanes):
+        with pytest.raises(ValueError, match="read-only"):
+            shared[0] = 0
 
 
 def test_the_second_read_of_the_same_windows_opens_no_pages():
