@@ -190,7 +190,9 @@ class Registry:
         for metric_id in distinct:
             if tables[metric_id].bands:
                 last_bands[metric_id] = tables[metric_id].bands[-1]
+        # All memory first: rows that were taken for series that never come to be would be taken twice.
         self._bands.reserve(len(distinct) + len(metric_ids) // TILE_ROWS)
+        self._series.reserve(len(metric_ids))
         metrics = np.array(metric_ids, np.int32)
         bands, lanes = np.empty(len(metrics), np.int32), np.empty(len(metrics), np.uint8)
         end_band = take_rows(metrics, self._series.count, last_bands, first_band, self._bands.columns, bands, lanes)

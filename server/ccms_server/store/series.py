@@ -70,8 +70,7 @@ class SeriesArrays:
             Its id.
         """
         series = self.count
-        if series == len(self.columns.band):
-            self.columns = SeriesColumns(*_doubled(self.columns, self._new_row))
+        self.reserve(1)
         self.columns.band[series] = band
         self.columns.lane[series] = lane
         self.count += 1
@@ -84,12 +83,16 @@ class SeriesArrays:
             The id of the first one; the others follow.
         """
         first, end = self.count, self.count + len(bands)
-        while end > len(self.columns.band):
-            self.columns = SeriesColumns(*_doubled(self.columns, self._new_row))
+        self.reserve(len(bands))
         self.columns.band[first:end] = bands
         self.columns.lane[first:end] = lanes
         self.count = end
         return first
+
+    def reserve(self, n_series: int) -> None:
+        """Makes room for more series."""
+        while self.count + n_series > len(self.columns.band):
+            self.columns = SeriesColumns(*_doubled(self.columns, self._new_row))
 
     def add_lost(self) -> None:
         """Gives away the id of a series that nothing is known of: it has no row, band -1."""

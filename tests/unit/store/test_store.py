@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ccms_server.errors import RejectReason
+from ccms_server.store import series
 from ccms_server.store.append import NO_SAMPLE, STORED
 from ccms_server.store.layout import TILE_ROWS, WINDOW_SLOTS
 from ccms_server.store.metric import Aggregation, Metric
@@ -431,3 +432,19 @@ def test_a_reader_meets_only_series_that_have_a_row():
     store.host_series("c", "h", [(0, ())])
 
     assert seen == [True]
+
+
+def test_rows_are_not_taken_for_series_there_is_no_memory_for(monkeypatch):
+    store = Store([Metric("load", 60, None)], series_max=5000, open_window_bytes=0)
+
+    def no_more(*_):
+        raise MemoryError("no more")
+
+    new = [(0, (f"t{number}",)) for number in range(1025)]  # one more than there is room for at first
+    with monkeypatch.context() as patched:
+        patched.setattr(series, "_doubled", no_more)
+        with pytest.raises(MemoryError):
+            store.host_series("c", "h", new)
+    assert store.host_series("c", "h", new).tolist() == list(range(1025))
+    rows = store._bands.columns.series[store.tables[0].bands]
+    assert rows[rows >= 0].tolist() == list(range(1025))
