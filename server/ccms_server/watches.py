@@ -198,11 +198,11 @@ class Watches:
 
     def _on_registered(self, new: NewSeries) -> None:
         for watch in self._watches:
-            try:
-                for offset, (metric_id, path) in enumerate(zip(new.metric_ids.tolist(), new.paths, strict=True)):
-                    watch.add(new.first + offset, self._store.tables[metric_id].metric.name, path)
-            except Exception:  # others have to know of the series all the same
-                logger.exception("series could not be shown to those who watch")
+            for series, (metric_id, path) in enumerate(zip(new.metric_ids.tolist(), new.paths, strict=True), new.first):
+                try:
+                    watch.add(series, self._store.tables[metric_id].metric.name, path)
+                except Exception:  # others are watched, and others have to know of it, all the same
+                    logger.exception("a series could not be shown to those who watch")
 
 
 def _wake(loop: asyncio.AbstractEventLoop, arrived: asyncio.Event) -> None:

@@ -116,3 +116,18 @@ async def test_a_watch_that_was_closed_costs_nothing(store, watches):
     assert watches.count == 0
     put(store, watches, ("load", "n1", NOW, 1.0))
     assert taken(watch) == ([], 0)
+
+
+async def test_a_series_that_cannot_be_watched_costs_no_other(store, watches, monkeypatch, caplog):
+    with watches.opened(SeriesMatcher.compile(hosts=["h"]), 10, asyncio.Event()) as watch:
+        add = watch.add
+
+        def fails_for_one(series, metric, path):
+            if path[2] == "t1":
+                raise MemoryError("no more")
+            add(series, metric, path)
+
+        monkeypatch.setattr(watch, "add", fails_for_one)
+        store.host_series("c", "h", [(0, (f"t{thread}",)) for thread in range(3)])
+        assert [name.component for name in watch.names] == ["t0", "t2"]
+    assert "could not be shown" in caplog.text
