@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccms_server.ingest.key_table import IGNORED, NO_NAME, Key, KeyTable
-from ccms_server.ingest.key_templates import TEMPLATES_MAX, KeyTemplates, plain_name
+from ccms_server.ingest.key_templates import KEYS_PER_TEMPLATE, TEMPLATES_MAX, KeyTemplates, plain_name
 from ccms_server.ingest.line_kernels import (
     CLUSTER,
     DEFAULT_CLUSTER,
@@ -90,8 +90,8 @@ class LineDecoder:
 
     @property
     def known_keys(self) -> int:
-        """Keys that are remembered."""
-        return len(self._keys)
+        """Keys that are remembered, and templates as the number of keys that take as much memory."""
+        return len(self._keys) + KEYS_PER_TEMPLATE * len(self._templates)
 
     def decode(self, payload: bytes, now: int) -> DecodedBatch:
         """Decodes a payload, with the result of `line_protocol.decode`.

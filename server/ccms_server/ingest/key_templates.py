@@ -20,6 +20,9 @@ from ccms_server.ingest.line_protocol import Sample
 TEMPLATES_MAX: Final = 16384
 """A cluster has some thousands: metrics times components."""
 
+KEYS_PER_TEMPLATE: Final = 16
+"""Keys that take as much memory as a template: some 100 bytes each, and 1,600 with its text and path as objects."""
+
 TEMPLATE_BYTES_MAX: Final = KEY_BYTES_MEAN_MAX
 """Longer ones are not kept."""
 
@@ -48,6 +51,10 @@ class KeyTemplates:
         self.keys = KeyTable(self._templates_max)
         self.below_host: list[tuple[int, tuple[str, ...]]] = []
         self._known: set[bytes] = set()
+
+    def __len__(self) -> int:
+        """Number of templates."""
+        return len(self._known)
 
     def learn(self, samples: Sequence[Sample]) -> None:
         """Makes templates of the keys of samples. Those of one-off keys are forgotten with all others, in the end."""
