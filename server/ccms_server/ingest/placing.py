@@ -94,13 +94,15 @@ class Placer:
         if len(placed.series) == len(series):
             counts = sizes
         else:
-            counts, first = [], 0
-            for batch, size in zip(batches, sizes, strict=True):
-                part = outcome[first : first + size]
-                counts.append(int((part == STORED).sum()))
-                if counts[-1] < size:
-                    batch.report.merge(_rejections(batch, part, oldest, newest))
-                first += size
+            parts = np.split(outcome, np.cumsum(sizes)[:-1])
+            counts = [int((part == STORED).sum()) for part in parts]
+            # All of them first: if one cannot be made, no report is changed, and each batch can be placed anew.
+            rejections = [
+                _rejections(batch, part, oldest, newest) if count < size else WriteReport()
+                for batch, part, count, size in zip(batches, parts, counts, sizes, strict=True)
+            ]
+            for batch, rejected in zip(batches, rejections, strict=True):
+                batch.report.merge(rejected)
         for batch, count in zip(batches, counts, strict=True):
             batch.report.stored += count
         return placed, counts

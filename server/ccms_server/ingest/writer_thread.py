@@ -305,6 +305,7 @@ class WriterThread:
         try:
             placed, counts = self._placer.place(list(group.decoded.values()), group.now)
         except Exception:  # a defect, or no memory
+            logger.exception("%d batches could not be written together", len(group.decoded))
             return self._place_one_by_one(group, outcomes)
         positions = {position for position, count in zip(group.decoded, counts, strict=True) if count}
         return [placed] if positions else [], positions

@@ -9,7 +9,7 @@ from helpers.waiting import eventually
 
 from ccms_server.durability.keeper import MemoryKeeper
 from ccms_server.errors import DiskUnavailableError, NotReadyError, QueueFullError, RejectReason
-from ccms_server.ingest import writer_thread
+from ccms_server.ingest import placing, writer_thread
 from ccms_server.ingest.batches import OVERHEAD_BYTES, ColumnBatch, LineBatch
 from ccms_server.ingest.placing import DECODERS_MAX
 from ccms_server.ingest.writer import Writer
@@ -256,6 +256,26 @@ async def test_a_batch_that_fails_costs_no_other_and_its_sender_is_told(running,
     assert "could not be written" in caplog.text
 
 
+async def test_rejections_are_counted_once_when_a_later_batch_of_the_group_fails(running, monkeypatch, caplog):
+    explain, failures = placing._explain, [MemoryError("no more")]
+
+    def fails_once(reason, timestamp, *others):
+        if reason == RejectReason.TOO_NEW and failures:
+            raise failures.pop()
+        return explain(reason, timestamp, *others)
+
+    monkeypatch.setattr(placing, "_explain", fails_once)
+    reports = await asyncio.gather(
+        running.write(LineBatch(line(1) + line(2, NOW - 50 * HOUR), "")),
+        running.write(LineBatch(line(3, host="n2") + line(4, NOW + 50 * HOUR), "")),
+    )
+    assert not failures
+    assert [report.stored for report in reports] == [1, 1]
+    assert [report.rejected for report in reports] == [{RejectReason.TOO_OLD: 1}, {RejectReason.TOO_NEW: 1}]
+    assert [len(report.first_rejected) for report in reports] == [1, 1]
+    assert "MemoryError: no more" in caplog.text
+
+
 async def test_senders_are_told_when_the_writer_is_gone(writer, store, monkeypatch):
     monkeypatch.setattr(writer, "_finish", lambda *_: 1 / 0)  # a defect of the writer itself
     task = asyncio.create_task(writer.run())
@@ -271,6 +291,16 @@ async def test_decoders_of_many_clusters_are_forgotten(running):
     assert len(running._placer._decoders) <= DECODERS_MAX
     report = await running.write(LineBatch(b"load,hostname=h value=1\n", "c0"))
     assert report.stored == 1
+
+
+async def test_decoders_that_know_many_templates_are_forgotten(running, monkeypatch):
+    """Keys of one series that differ in a tag nobody asks for: few series, and few keys, but each makes a template."""
+    monkeypatch.setattr(placing, "KEYS_MAX", 1000)
+    for cluster in ("a", "b"):
+        keys = (b"load,hostname=h,serial=%d value=1\n" % number for number in range(50))
+        await running.write(LineBatch(b"".join(keys), cluster))
+    running._placer.forget_decoders()
+    assert list(running._placer._decoders) == ["b"]
 
 
 async def test_what_is_rejected_of_a_subscription_is_logged_with_an_example(writer, caplog):
