@@ -37,6 +37,7 @@ from ccms_server.reader_threads import ReaderThreads
 from ccms_server.status import ServerStatus, version
 from ccms_server.store.cancellation import Cancellation
 from ccms_server.store.metric import Metric
+from ccms_server.store.quick_read import NotQuickError
 from ccms_server.store.read import Reader
 from ccms_server.store.store import Store
 from ccms_server.warm_up import warm_up
@@ -63,7 +64,8 @@ _LONG_AGO: Final = -(1 << 62)
 
 QUICK_SERIES: Final = 4
 QUICK_SAMPLES: Final = 4096
-"""Requests up to this size are answered at once: a thread would take longer to wake up than to read them."""
+"""Requests up to this size are answered at once if they are quick otherwise (see `quick_read`): a thread would take
+longer to wake up than to read them."""
 
 
 class MetricService:
@@ -372,17 +374,13 @@ class MetricService:
         """
         self._check(0)
         cancellation = Cancellation()
-        reader = self.store.reader(cancellation)
         try:
-            if _is_quick(request):
-                planned = self._plan(reader, request)
-                chunks = encode(self._answers(reader, planned))
-                if planned.n_samples <= QUICK_SAMPLES:
-                    for chunk in chunks:
-                        yield chunk
-                    return
-            else:
-                chunks = encode(self._planned_answers(reader, request))
+            quick = self._quick_answers(request, cancellation)
+            if quick is not None:
+                for chunk in encode(quick):
+                    yield chunk
+                return
+            chunks = encode(self._planned_answers(self.store.reader(cancellation), request))
             async with aclosing(self._threads.read(chunks)) as parts:
                 async for part in parts:
                     yield part
@@ -474,6 +472,21 @@ class MetricService:
             disk=self._keeper.disk_status(),
         )
 
+    def _quick_answers(self, request: QueryRequest, cancellation: Cancellation) -> Iterator[SeriesAnswers] | None:
+        """The answers of a request that holds up nobody else; None: it may."""
+        if not _is_small(request):
+            return None
+        reader = self.store.quick_reader(cancellation)
+        try:
+            planned = self._plan(reader, request)
+            if max(planned.n_samples, planned.n_points) > QUICK_SAMPLES:
+                return None
+            for part in planned.parts:
+                reader.check(part.sources)
+        except NotQuickError:
+            return None
+        return self._answers(reader, planned)
+
     def _planned_answers(self, reader: Reader, request: QueryRequest) -> Iterator[SeriesAnswers]:
         yield from self._answers(reader, self._plan(reader, request))
 
@@ -542,8 +555,8 @@ def _open_window_bytes(config: Config) -> int:
     return min(bounds)
 
 
-def _is_quick(request: QueryRequest) -> bool:
-    """Whether a request asks for so few series that they are found at once."""
+def _is_small(request: QueryRequest) -> bool:
+    """Whether a request names so few series that they are found at once."""
     queries = request.queries
     return (
         not request.for_all_hosts

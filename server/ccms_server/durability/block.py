@@ -198,6 +198,10 @@ class Block:
                 self._tiles[band] = None if payload is None else SealedTile(payload)
             return self._tiles[band]
 
+    def known_tile(self, band: int) -> SealedTile | None:
+        """What `tile` returned before; None if it was not called since `release`."""
+        return self._tiles.get(band)
+
     def aggregates(self, metric_id: int) -> Mapping[int, AggregateRow]:
         """The aggregates of a metric's hosts, by the number of the host in the metric's table.
 

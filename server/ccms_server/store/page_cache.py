@@ -59,6 +59,13 @@ class PageCache:
         self._entries: OrderedDict[int, _Entry] = OrderedDict()  # by identity, the one used last at the end
         self._lock = Lock()
 
+    def n_closed(self, tile: SealedTile, pages: int) -> int:
+        """Pages of a tile that would be decompressed if these were opened now; see `open`."""
+        tile_known, pages_known, _ = self._entries.get(id(tile), _NOTHING)  # needs no lock: replaced as a whole
+        if tile_known is not None and tile_known() is tile:
+            pages &= ~pages_known
+        return (pages & ((1 << tile.n_pages) - 1)).bit_count() if pages else 0
+
     def open(self, tile: SealedTile, pages: int) -> TileRows:
         """Opens some pages of a tile.
 

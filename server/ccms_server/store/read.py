@@ -42,6 +42,7 @@ class Reader:
         self.cancellation = cancellation or Cancellation()
         self._series = series
         self._pool = pool
+        self._pages = pages
         self._gather = Gather(series, pool, pages, self.cancellation)
 
     def span(self, table: MetricTable, group: SeriesIds, start: int, end: int) -> Span:
@@ -232,6 +233,6 @@ class Reader:
                 phases = np.full(len(lanes), PHASE_UNSET, np.int32)
                 phases[is_present] = tile.read_phases()[lanes[is_present]]
                 return phases
-            phases = self._pool.columns.phases[tile.number, lanes]
+            phases = np.take(self._pool.columns.phases[tile.number], lanes)
             if table.tile(window, band) is tile:  # else it was closed meanwhile, and maybe used for another
                 return phases

@@ -30,6 +30,7 @@ from ccms_server.store.cancellation import Cancellation
 from ccms_server.store.layout import PHASE_UNSET, SLOT_MAX, SLOT_MIN, TILE_ROWS, WINDOW_BITS, WINDOW_SLOTS
 from ccms_server.store.metric import Metric
 from ccms_server.store.page_cache import PageCache
+from ccms_server.store.quick_read import QuickReader
 from ccms_server.store.read import Reader
 from ccms_server.store.registry import Registry
 from ccms_server.store.sealed_tile import SealedTile, as_stored
@@ -115,6 +116,10 @@ class Store(Registry):
     def reader(self, cancellation: Cancellation | None = None) -> Reader:
         """A reader for one piece of work on one thread, which may be cancelled."""
         return Reader(self._series, self._pool, self._pages, cancellation)
+
+    def quick_reader(self, cancellation: Cancellation) -> QuickReader:
+        """A reader that refuses what is not quick."""
+        return QuickReader(self._series, self._pool, self._pages, cancellation)
 
     def extents(self, series: SeriesIds) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """When the samples of series begin, and how many slots they span.

@@ -48,6 +48,9 @@ class StoredWindow(Protocol):
     def tile(self, band: int) -> SealedTile | None:
         """The tile of a band; None when none is kept."""
 
+    def known_tile(self, band: int) -> SealedTile | None:
+        """The tile of a band if it was looked up before; nothing is read to find out."""
+
     def aggregates(self, metric_id: int) -> Mapping[int, AggregateRow]:
         """The aggregates of a metric's hosts, by the number of the host in the metric's table."""
 
