@@ -10,19 +10,17 @@ take turns for ever: then a group is waited for a moment, until all of them can 
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter, sleep
 from typing import Final
 
 from ccms_server.durability.keeper import Keeper
-from ccms_server.durability.known_writes import KnownWrite, NameKind, WriteId
-from ccms_server.errors import DiskUnavailableError, RequestError, SequenceGapError
-from ccms_server.ingest.pending import Outcome, Pending, PendingCall, PendingCheckpoint
-from ccms_server.ingest.placing import Decoded, Placer
+from ccms_server.errors import DiskUnavailableError, RequestError
+from ccms_server.ingest.pending import Outcome, Pending, PendingCall, PendingCheckpoint, PendingWrite
+from ccms_server.ingest.placing import Placer
 from ccms_server.ingest.unheard import UnheardRejections
+from ccms_server.ingest.write_group import WriteGroup
 from ccms_server.model import WriteReport
-from ccms_server.store.append import Placement
 from ccms_server.watches import Watches
 
 logger = logging.getLogger(__name__)
@@ -226,156 +224,25 @@ class WriterThread:
         Returns:
             What became of each part; None: it is going on.
         """
-        now = self._clock()
-        outcomes: list[Outcome | None] = []
-        group = _Group(now)
-        for position, pending in enumerate(batch):
+        group = WriteGroup(self._keeper, self._watches, self._placer, self._clock())
+        for pending in batch:
             try:
+                if isinstance(pending, PendingWrite):
+                    group.add(pending.batch, pending.id)
+                    continue
+                group.put()
                 if isinstance(pending, PendingCall):
-                    self._put(group, outcomes)
-                    outcomes.append(pending.work())
-                    continue
-                if isinstance(pending, PendingCheckpoint):
-                    self._put(group, outcomes)
+                    group.outcomes.append(pending.work())
+                else:
                     self._begin_checkpoint(pending)
-                    outcomes.append(None)
-                    continue
-                self._placer.define(pending.batch)
-                known = self._known(pending.id, group, outcomes)
-                if known is not None:
-                    outcomes.append(replace(known, already_stored=True))
-                    continue
-                decoded = self._placer.decode(pending.batch, now)
-                outcomes.append(decoded.report)
-                group.add(position, decoded, pending.id)
+                    group.outcomes.append(None)
             except (DiskUnavailableError, RequestError) as error:
-                outcomes.append(error)
+                group.outcomes.append(error)
             except Exception as error:  # a defect, or no memory: it costs this part, and no other
                 logger.exception("a batch of %d bytes could not be written", pending.size)
-                outcomes.append(error)
-        self._put(group, outcomes)
-        return outcomes
-
-    def _known(self, write_id: WriteId | None, group: "_Group", outcomes: list[Outcome | None]) -> WriteReport | None:
-        """What became of a write if it is stored already; None: it is its turn to be stored.
-
-        Raises:
-            SequenceGapError: It is not its turn.
-        """
-        if write_id is None:
-            return None
-        last = group.last_number(write_id)
-        if last is not None and write_id.number <= last:
-            self._put(group, outcomes)  # only then is it known whether the one that came first is stored
-            last = None
-        if last is None:
-            known = self._keeper.known_writes.last(write_id.kind, write_id.name)
-            last = 0 if known is None else known.id.number
-            if known is not None and write_id.number <= last:
-                return known.report if write_id.number == last else WriteReport()
-        if write_id.number > last + 1:
-            raise SequenceGapError(write_id.number, last)
-        return None
-
-    def _put(self, group: "_Group", outcomes: list[Outcome | None]) -> None:
-        """Stores what was decoded, all of it together; afterwards nothing is left in the group."""
-        placements, positions = self._place(group, outcomes)
-        writes = group.known_writes(outcomes)
-        group.clear()
-        if not placements and not writes:
-            return
-        try:
-            self._keeper.put(placements, list(writes.values()))
-        except Exception as error:
-            if not isinstance(error, DiskUnavailableError):
-                logger.exception("%d batches could not be written", len(positions))
-            for position in positions | writes.keys():
-                outcomes[position] = error
-            return
-        if placements:
-            try:
-                self._watches.publish(placements)
-            except Exception:  # the samples are stored, whatever those who watch make of them
-                logger.exception("samples could not be shown to those who watch")
-
-    def _place(self, group: "_Group", outcomes: list[Outcome | None]) -> tuple[list[Placement], set[int]]:
-        """Finds places for the samples of a group; returns these, and the positions of batches that have some."""
-        if not group.decoded:
-            return [], set()
-        try:
-            placed, counts = self._placer.place(list(group.decoded.values()), group.now)
-        except Exception:  # a defect, or no memory
-            logger.exception("%d batches could not be written together", len(group.decoded))
-            return self._place_one_by_one(group, outcomes)
-        positions = {position for position, count in zip(group.decoded, counts, strict=True) if count}
-        return [placed] if positions else [], positions
-
-    def _place_one_by_one(self, group: "_Group", outcomes: list[Outcome | None]) -> tuple[list[Placement], set[int]]:
-        """The same, where one of the batches cannot be placed: it costs no other, but those of its name behind it."""
-        placements: list[Placement] = []
-        positions: set[int] = set()
-        failed: dict[tuple[NameKind, str], WriteId] = {}
-        for position in sorted(group.decoded.keys() | group.ids.keys()):
-            write_id, decoded = group.ids.get(position), group.decoded.get(position)
-            if write_id is not None and (first := failed.get((write_id.kind, write_id.name))) is not None:
-                outcomes[position] = SequenceGapError(write_id.number, first.number - 1)
-                continue
-            if decoded is None:
-                continue
-            try:
-                placed, [count] = self._placer.place([decoded], group.now)
-            except Exception as error:
-                logger.exception("a batch of %d samples could not be written", len(decoded.series))
-                outcomes[position] = error
-                if write_id is not None:
-                    failed[write_id.kind, write_id.name] = write_id
-                continue
-            if count:
-                placements.append(placed)
-                positions.add(position)
-        return placements, positions
-
-
-class _Group:
-    """Batches that are decoded, to be stored together.
-
-    Attributes:
-        now: Seconds since the epoch, for all of them.
-        decoded: Samples of each batch that has some, by its position.
-        ids: What batches are told from others by, by their position.
-    """
-
-    def __init__(self, now: float) -> None:
-        self.now: Final = now
-        self.decoded: dict[int, Decoded] = {}
-        self.ids: dict[int, WriteId] = {}
-        self._last: dict[tuple[NameKind, str], int] = {}
-
-    def add(self, position: int, decoded: Decoded, write_id: WriteId | None) -> None:
-        if len(decoded.series):
-            self.decoded[position] = decoded
-        if write_id is not None:
-            self.ids[position] = write_id
-            self._last[write_id.kind, write_id.name] = write_id.number
-
-    def last_number(self, write_id: WriteId) -> int | None:
-        """The last number of a name in this group."""
-        return self._last.get((write_id.kind, write_id.name))
-
-    def known_writes(self, outcomes: Sequence[Outcome | None]) -> dict[int, KnownWrite]:
-        """What batches will be known by, by their position; those that failed will not be."""
-        writes: dict[int, KnownWrite] = {}
-        for position, write_id in self.ids.items():
-            report = outcomes[position]
-            if isinstance(report, WriteReport):
-                # Not all of the explanations: there may be many writes to remember, and each may have been all wrong.
-                writes[position] = KnownWrite(write_id, replace(report, first_rejected=report.first_rejected[:1]))
-        return writes
-
-    def clear(self) -> None:
-        self.decoded.clear()
-        self.ids.clear()
-        self._last.clear()
+                group.outcomes.append(error)
+        group.put()
+        return group.outcomes
 
 
 def run_slice(work: Iterator[None]) -> bool:
