@@ -235,7 +235,10 @@ class _Gathering:
                 self._add_open(number, together)
                 together = []
             tile = self._tile(number, each)
-            if each.rank == 0 and not isinstance(tile, SealedTile):
+            if isinstance(tile, SealedTile):
+                runs = self._runs[each.first_run : each.last_run]
+                self._add_rows(self._pages.open(tile, each.pages), number, runs, self._lanes)
+            elif each.rank == 0:
                 together.append((each, tile))
             else:
                 self._add_alone(number, each)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccms_server.store.layout import PAGE_ROWS, WINDOW_SLOTS
@@ -29,6 +29,7 @@ def lanes(opened):
     return set(np.flatnonzero(opened.row_of_lane != NO_ROW).tolist())
 
 
+@settings(deadline=None)  # the first one loads kernels, perhaps while other tests compile theirs
 @given(st.integers(1, 64), st.lists(st.integers(0, 2**16 - 1), min_size=1, max_size=5))
 def test_opened_rows_are_those_of_the_tile(n_rows, asked):
     tile, values, cache = sealed(1, n_rows), values_of(1, n_rows), PageCache()
