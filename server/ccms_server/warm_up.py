@@ -24,7 +24,7 @@ from ccms_server.ingest.line_protocol import DecodedBatch
 from ccms_server.jit import NotKeptError, forget_kept, keep_no_more, refusing_to_compile
 from ccms_server.model import QueryRequest, SeriesQuery
 from ccms_server.query import answers, plan
-from ccms_server.resident import give_back_compiler
+from ccms_server.resident import give_back_libraries
 from ccms_server.rpc.answers import answer_messages
 from ccms_server.store.append import Placement
 from ccms_server.store.metric import Aggregation, Metric
@@ -58,7 +58,7 @@ async def warm_up() -> None:
         logger.warning("machine code cannot be kept, so that every start has to compile: %s", reason_of(error))
         keep_no_more()
         await asyncio.to_thread(_use_all)
-    await asyncio.to_thread(give_back_compiler)
+    await asyncio.to_thread(give_back_libraries)
 
 
 async def _load_or_compile() -> None:

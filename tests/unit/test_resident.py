@@ -1,4 +1,4 @@
-"""Pages that are given back: those of the compiler's library only, and only unchanged ones."""
+"""Pages that are given back: those of libraries that were loaded before, and only unchanged ones."""
 
 import subprocess
 import sys
@@ -7,10 +7,10 @@ import pytest
 
 from ccms_server.resident import unchanged_mappings
 
-COMPILER = "fe:00 7 /usr/lib/with a blank/libllvmlite.so"
+LIBRARY = "fe:00 7 /usr/lib/with a blank/lib.so"
 
 
-def mapping(addresses="10000-12000", rights="r-xp", file=COMPILER, anonymous=0, swap=0):
+def mapping(addresses="10000-12000", rights="r-xp", file=LIBRARY, anonymous=0, swap=0):
     return f"""\
 {addresses} {rights} 00002000 {file}
 Size:                  8 kB
@@ -24,13 +24,14 @@ VmFlags: rd mr mw me
 
 
 def found(*mappings):
-    return list(unchanged_mappings("".join(mappings).splitlines()))
+    smaps = "".join(mappings).splitlines()
+    return list(unchanged_mappings(smaps, smaps))
 
 
-def test_unchanged_pages_of_the_compiler_are_found():
+def test_unchanged_pages_of_libraries_are_found():
     code = mapping("10000-12000", "r-xp")
     constants = mapping("12000-15000", "r--p")
-    removed = mapping("1b000-1c000", file=f"{COMPILER} (deleted)")
+    removed = mapping("1b000-1c000", file=f"{LIBRARY} (deleted)")
     assert found(code, constants, removed) == [(0x10000, 0x2000), (0x12000, 0x3000), (0x1B000, 0x1000)]
 
 
@@ -42,14 +43,18 @@ def test_unchanged_pages_of_the_compiler_are_found():
         {"anonymous": 4, "swap": 4},
         {"rights": "rw-p"},
         {"rights": "r--s"},
-        {"file": "fe:00 7 /usr/lib/libother.so"},
-        {"file": "fe:00 7 /store/libllvmlite.so/block"},
         {"file": "00:00 0"},
         {"file": "00:00 0                                  [vvar]"},
     ],
 )
 def test_all_other_pages_are_left_alone(changed):
     assert found(mapping(**changed), mapping("20000-21000")) == [(0x20000, 0x1000)]
+
+
+def test_a_library_that_is_being_loaded_is_left_alone():
+    smaps = (mapping() + mapping("20000-21000")).splitlines()
+    before = [line for line in smaps if not line.startswith("10000")]
+    assert list(unchanged_mappings(smaps, before)) == [(0x20000, 0x1000)]
 
 
 def test_pages_that_may_be_swapped_out_are_left_alone():
@@ -63,7 +68,7 @@ import ctypes, re
 import numpy as np
 import ccms_server.warm_up
 from ccms_server import jit
-from ccms_server.resident import SMAPS, give_back_compiler, unchanged_mappings
+from ccms_server.resident import LOADED, SMAPS, give_back_libraries, unchanged_mappings
 
 jit.IS_KEPT = False
 
@@ -77,9 +82,9 @@ def compiler_bytes(field):
     return 1024 * sum(map(int, told))
 
 doubled(np.ones(2))
-for begin, size in unchanged_mappings(SMAPS.read_text().splitlines()):
+for begin, size in unchanged_mappings(SMAPS.read_text().splitlines(), LOADED):
     ctypes.string_at(begin, size)  # all of it is in memory now, unless there is none left
-give_back_compiler()
+give_back_libraries()
 print(compiler_bytes("Rss"), compiler_bytes("Size"))
 assert doubled(np.ones(2)).tolist() == [2, 2]
 assert doubled(np.ones((1, 1))).tolist() == [[2]], "it still compiles"
