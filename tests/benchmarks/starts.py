@@ -24,8 +24,9 @@ from ccms_server.store.layout import WINDOW_SLOTS
 FIRST_START_SECONDS_MAX = 100
 """After so long a first start is given up."""
 HOSTS_PER_BATCH = 10
-SEGMENTS_LEFT = 2
-"""Of the WAL: the one that is written, and perhaps one that begins with samples in blocks."""
+SEGMENTS_LEFT = 4
+"""Of the WAL, at most: an open window is up to 35 MB of samples, in segments of 16 MiB, and one more may begin with
+samples that are in blocks already."""
 
 
 @dataclass(frozen=True, slots=True)
