@@ -87,7 +87,7 @@ def forget_kept() -> None:
     Raises:
         OSError: It cannot be removed.
     """
-    for folder in {compiled._cache.cache_path for compiled in _kernels} - {None}:  # noqa: SLF001  as below
+    for folder in {compiled._cache.cache_path for compiled in _kernels} - {None}:  # noqa: SLF001  numba has no other way
         shutil.rmtree(folder)
 
 

@@ -174,15 +174,20 @@ def add_open(
                     lane = lanes[member]
                     if member > run[FIRST]:
                         for slot in range(low, high):
-                            values[to + slot] += np.uint64(tile[begin + slot, lane] ^ MISSING_BITS).view(np.float64)
+                            values[to + slot] += _sample(tile[begin + slot, lane])
                     elif run[IS_COPIED]:
                         for slot in range(low, high):
-                            values[to + slot] = np.uint64(tile[begin + slot, lane] ^ MISSING_BITS).view(np.float64)
+                            values[to + slot] = _sample(tile[begin + slot, lane])
                     else:
                         for slot in range(low, high):
-                            values[to + slot] = 0.0 + np.uint64(tile[begin + slot, lane] ^ MISSING_BITS).view(
-                                np.float64
-                            )  # as below
+                            # -0.0 becomes 0.0, as in any sum.
+                            values[to + slot] = 0.0 + _sample(tile[begin + slot, lane])
+
+
+@kernel
+def _sample(stored: np.uint64) -> np.float64:
+    """A sample of an open tile; NaN where there is none."""
+    return np.uint64(stored ^ MISSING_BITS).view(np.float64)
 
 
 @kernel
