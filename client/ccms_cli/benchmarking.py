@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -53,8 +54,8 @@ def bench(
             )
         chosen = metrics[metric] if metric else next(iter(metrics.values()))
         # New ones each time: what was freed stays freed, and takes no samples of that age any more.
-        run = client.status().clock
-        names = [f"run{run}-{number:03}" for number in range(hosts)]
+        run = secrets.token_hex(8)
+        names = [f"run-{run}-{number:03}" for number in range(hosts)]
         typer.echo(f"metric {chosen.name}, {hosts * THREADS:,} series in {hosts:,} hosts of {CLUSTER}")
         end = client.status().clock // chosen.interval * chosen.interval
         start = end
