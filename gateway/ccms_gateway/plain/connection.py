@@ -128,9 +128,7 @@ class _Connection(asyncio.Protocol):
         self._shared = shared
         self._aiohttp_server = aiohttp_server
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = (
-            None  # None before the client is there, and after it is gone or aiohttp's
-        )
+        self._transport: asyncio.Transport | None = None  # before a client is there, and once it is gone or aiohttp's
         self._pieces: list[bytes] = []  # received, of requests that are not being handled yet
         self._size = 0
         self._awaited: _Request | None = None  # whose body is not whole yet
